@@ -14,7 +14,7 @@ setup(
     maintainer="SALUS maintainers",
     maintainer_email="maintainers@salus.invalid",
     packages=find_packages(include=["salus_ros", "salus_ros.*"]),
-    package_data={"salus_ros": ["py.typed"]},
+    package_data={"salus_ros": ["py.typed", "evaluation/templates/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/salus_ros"]),
         ("share/salus_ros", ["package.xml"]),
@@ -23,6 +23,9 @@ setup(
         ("share/salus_ros/config/robots", glob("config/robots/*.yaml")),
         ("share/salus_ros/urdf", glob("urdf/*")),
         ("share/salus_ros/worlds", glob("worlds/*")),
+        ("share/salus_ros/models/tinyvla-small", glob("models/tinyvla-small/*")),
+        ("share/salus_ros/models/monitor", glob("models/monitor/*")),
+        ("share/salus_ros/salus_msgs/msg", glob("salus_msgs/msg/*")),
     ],
     python_requires=">=3.10",
     zip_safe=False,
