@@ -1,1 +1,1 @@
-
+"""Episodes on disk, their labels, and rosbags."""
