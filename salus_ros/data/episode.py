@@ -43,17 +43,19 @@ POINT_RESOLUTION_M: Final = 2.0**-10
 16-bit integers and float32 hold the same numbers."""
 
 
-class Outcome(enum.IntEnum):
+class Outcome(str, enum.Enum):
     """How an episode ended."""
 
-    UNKNOWN = 0
+    UNKNOWN = "unknown"
     """Nobody said: a bag without an end, or an interrupted recording."""
-    SUCCESS = 1
-    TIMEOUT = 2
-    FAILURE = 3
+    SUCCESS = "success"
+    TIMEOUT = "timeout"
+    FAILURE = "failure"
     """A failure after which the task could not be finished."""
-    HANDED_OVER = 4
-    """The gate ended it: it asks for a person, or an emergency stop latched."""
+    ASSIST = "assist"
+    """The gate asked for a person, and nobody came."""
+    EMERGENCY_STOP = "emergency_stop"
+    """An emergency stop latched, and nobody reset it."""
 
 
 @dataclass(frozen=True, slots=True)
