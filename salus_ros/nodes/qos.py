@@ -1,0 +1,110 @@
+"""The names of the graph and the quality of service of each topic.
+
+Relative names, so that a namespace or a remapping moves them. ``/clock`` and the diagnostics keep the
+names that ROS gives them. The table in ``docs/topics.md`` is compared with this one by a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rclpy.duration import Duration
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    LivelinessPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+
+CLOCK: Final = "/clock"
+DIAGNOSTICS: Final = "/diagnostics"
+JOINT_STATES: Final = "joint_states"
+FRONT_IMAGE: Final = "camera/front/image_raw"
+WRIST_IMAGE: Final = "camera/wrist/image_raw"
+FRONT_INFO: Final = "camera/front/camera_info"
+WRIST_INFO: Final = "camera/wrist/camera_info"
+FRONT_POINTS: Final = "camera/front/points"
+INSTRUCTION: Final = "salus/instruction"
+POLICY_OUTPUT: Final = "salus/policy_output"
+FAILURE_PREDICTION: Final = "salus/failure_prediction"
+INTERVENTION_STATE: Final = "salus/intervention_state"
+EPISODE_EVENT: Final = "salus/episode_event"
+EMERGENCY_STOP_BUTTON: Final = "salus/emergency_stop_button"
+ARM_COMMAND: Final = "arm_controller/joint_trajectory"
+GRIPPER_COMMAND: Final = "gripper_controller/joint_trajectory"
+
+EMERGENCY_STOP: Final = "salus/emergency_stop"
+RESET: Final = "salus/reset"
+REQUEST_REPLAN: Final = "salus/request_replan"
+RESOLVE_ASSISTANCE: Final = "salus/resolve_assistance"
+SIM_RESET: Final = "sim/reset"
+DRIVER_STOP: Final = "driver/stop"
+DRIVER_RESUME: Final = "driver/resume"
+"""What a real arm's driver offers: stop following commands at once, and take commands again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicQos:
+    """How a topic is carried, and why so."""
+
+    depth: int
+    reliable: bool = True
+    latched: bool = False
+    """Transient local: a late joiner gets the newest one."""
+    deadline_s: float | None = None
+    """A publisher or subscriber that sees a longer gap gets an event."""
+    lease_s: float | None = None
+    """A publisher that is silent or dead for so long loses its liveliness."""
+    why: str = ""
+
+    def profile(self) -> QoSProfile:
+        """The same in rclpy's terms; the publisher and the subscriber of a topic both use it."""
+        profile = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=self.depth,
+            reliability=ReliabilityPolicy.RELIABLE if self.reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if self.latched else DurabilityPolicy.VOLATILE,
+        )
+        if self.deadline_s is not None:
+            profile.deadline = Duration(seconds=self.deadline_s)
+        if self.lease_s is not None:
+            profile.liveliness = LivelinessPolicy.AUTOMATIC
+            profile.liveliness_lease_duration = Duration(seconds=self.lease_s)
+        return profile
+
+
+# A subscriber that asks for a deadline or a lease hears nothing from a publisher that offers none, so both
+# stand only where SALUS owns the publisher. What hardware publishes is watched by the gate's own watchdogs.
+TABLE: Final[dict[str, TopicQos]] = {
+    CLOCK: TopicQos(depth=10, reliable=False, why="a lost tick is replaced by the next"),
+    DIAGNOSTICS: TopicQos(depth=10, why="for people; never part of the stop path"),
+    JOINT_STATES: TopicQos(
+        depth=10, why="reliable, since few drivers offer less; the gate's own watchdog notices silence"
+    ),
+    FRONT_IMAGE: TopicQos(
+        depth=2, reliable=False, why="the newest image counts; a lost one is not sent again"
+    ),
+    WRIST_IMAGE: TopicQos(depth=2, reliable=False, why="as the front image"),
+    FRONT_INFO: TopicQos(depth=2, reliable=False, why="goes with its image"),
+    WRIST_INFO: TopicQos(depth=2, reliable=False, why="goes with its image"),
+    FRONT_POINTS: TopicQos(depth=2, reliable=False, why="the newest cloud counts"),
+    INSTRUCTION: TopicQos(depth=1, latched=True, why="a policy that starts later must hear it"),
+    POLICY_OUTPUT: TopicQos(depth=5, deadline_s=0.3, lease_s=0.5, why="silence stops the arm"),
+    FAILURE_PREDICTION: TopicQos(
+        depth=5, deadline_s=0.15, lease_s=0.5, why="silence slows, then stops the arm"
+    ),
+    INTERVENTION_STATE: TopicQos(depth=1, latched=True, why="a console that joins later must see the mode"),
+    EPISODE_EVENT: TopicQos(depth=100, latched=True, why="ground truth; none may be lost"),
+    EMERGENCY_STOP_BUTTON: TopicQos(
+        depth=1, deadline_s=0.2, why="a level with a heartbeat; silence is a stop"
+    ),
+    ARM_COMMAND: TopicQos(depth=10, why="the newest command replaces the one before"),
+    GRIPPER_COMMAND: TopicQos(depth=10, why="the newest command replaces the one before"),
+}
+
+
+def profile(topic: str) -> QoSProfile:
+    """The profile of a topic by its default name."""
+    return TABLE[topic].profile()
