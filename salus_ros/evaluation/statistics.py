@@ -1,0 +1,106 @@
+"""Intervals and tests that stay honest when there are few episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import beta, binomtest
+
+from salus_ros.errors import SalusError
+from salus_ros.types import Floats
+
+CONFIDENCE = 0.95
+FEW_EPISODES = 30
+"""Below this many episodes an interval is too wide to rank two arms; the report says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval; all nan when it cannot be computed."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True when the whole interval lies on one side of zero."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
+
+
+def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Exact binomial interval of a rate; it covers at least as often as it promises.
+
+    No trials: the rate is nan and the interval is all of [0, 1].
+    """
+    if not 0 <= successes <= trials:
+        raise SalusError(f"{successes} successes of {trials} trials is no rate; give 0 <= successes <= trials.")
+    if trials == 0:
+        return Estimate(float("nan"), 0.0, 1.0)
+    tail = (1.0 - confidence) / 2.0
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
+    high = 1.0 if successes == trials else float(beta.ppf(1.0 - tail, successes + 1, trials - successes))
+    return Estimate(successes / trials, low, high)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p-value that two arms on the same seeds differ in a yes-or-no outcome.
+
+    Args:
+        only_first: seeds with the outcome in the first arm only.
+        only_second: seeds with the outcome in the second arm only.
+    """
+    discordant = only_first + only_second
+    if discordant == 0:
+        return 1.0
+    return float(binomtest(only_first, discordant, 0.5).pvalue)
+
+
+def resamples(count: int, draws: int, seed: int = 0) -> Floats:
+    """How often each of ``count`` episodes appears in each of ``draws`` bootstrap resamples: (draws, count)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
+
+
+def bootstrap(
+    statistic: Callable[[Floats], Floats],
+    count: int,
+    draws: int = 2000,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Estimate:
+    """Percentile interval of a statistic, resampling whole episodes.
+
+    Args:
+        statistic: takes weights (draws, count) and returns one value per row; nan where undefined.
+        count: number of episodes.
+    """
+    if count == 0:
+        return UNDEFINED
+    value = float(statistic(np.ones((1, count)))[0])
+    resampled = statistic(resamples(count, draws, seed))
+    resampled = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or resampled.size < draws // 2:
+        return Estimate(value, float("nan"), float("nan"))
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(resampled, [tail, 100.0 - tail])
+    return Estimate(value, float(low), float(high))
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, draws: int = 2000, seed: int = 0) -> Estimate:
+    """Mean of ``second - first`` over pairs, with a paired bootstrap interval.
+
+    Args:
+        first, second: (N,) one value per seed, in the same order; pairs with a nan are left out.
+    """
+    difference = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
+    difference = difference[np.isfinite(difference)]
+    if difference.size == 0:
+        return UNDEFINED
+    return bootstrap(lambda weights: weights @ difference / difference.size, difference.size, draws, seed=seed)
