@@ -7,14 +7,18 @@ as the machine allows, with the inference delay that a live policy has.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from salus_ros.data.episode import Episode, EpisodeMeta, EpisodeRecorder
-from salus_ros.intervention import Gate, GateInputs, Request
+from salus_ros import __version__
+from salus_ros.data.episode import Episode, EpisodeMeta, Outcome
+from salus_ros.data.recorder import EpisodeRecorder, round_points
+from salus_ros.intervention.gate import Gate
+from salus_ros.intervention.inputs import Decision, GateInputs, Request, RequestKind
 from salus_ros.policy.base import Policy
-from salus_ros.sim import Simulation
+from salus_ros.sim.simulation import Simulation
 from salus_ros.types import (
     EpisodeEvent,
     EventKind,
@@ -32,18 +36,18 @@ class RolloutSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policy_period_s: float = Field(0.2, gt=0, description="Time between two observations handed to the policy.")
+    policy_period_s: float = Field(0.2, gt=0, description="Time between two observations for the policy [s].")
     inference_delay_s: float = Field(
-        0.08, ge=0, description="Time from observation to chunk, as measured on a live graph."
+        0.08, ge=0, description="Time from observation to chunk, as measured on a live graph [s]."
     )
-    monitor_period_s: float = Field(0.05, gt=0, description="Time between two predictions.")
-    points_period_s: float = Field(0.1, gt=0, description="Time between two depth clouds.")
+    monitor_period_s: float = Field(0.05, gt=0, description="Time between two predictions [s].")
+    points_period_s: float = Field(0.1, gt=0, description="Time between two depth clouds [s].")
     state_period_s: float = Field(
-        0.1, gt=0, description="Time between two recorded gate states that do not differ in mode or cause."
+        0.1, gt=0, description="Time between two gate states that do not differ in mode or cause [s]."
     )
     record_frames: bool = Field(True, description="Keep the camera frames that the policy saw.")
     give_up_after_s: float = Field(
-        1.0, ge=0, description="Time in ASSIST or EMERGENCY_STOP after which the episode ends: nobody comes."
+        1.0, ge=0, description="Time in ASSIST or EMERGENCY_STOP after which the episode ends: nobody comes [s]."
     )
 
 
@@ -69,120 +73,159 @@ class Judge(Protocol):
         """Judges the newest inputs; ``None`` while there are too few."""
 
 
+class Rollout:
+    """An episode as it runs; ``run_episode`` is its whole use.
+
+    Inputs reach the judge in the order of ``Episode.inputs``, so that a replay sees what was seen here.
+    """
+
+    def __init__(
+        self, simulation: Simulation, policy: Policy, gate: Gate, judge: Judge | None, settings: RolloutSettings
+    ) -> None:
+        self._simulation = simulation
+        self._policy = policy
+        self._gate = gate
+        self._judge = judge
+        self._settings = settings
+        self._recorder = EpisodeRecorder()
+        self._schedule = _Schedule()
+        self._thinking: deque[tuple[float, PolicyOutput]] = deque()
+        self._active = False
+        self._state: InterventionState | None = None
+
+    def run(self, meta: EpisodeMeta) -> Episode:
+        """Runs from reset to success, a final failure, the time limit, or a call for a person."""
+        simulation = self._simulation
+        scene = simulation.reset(meta.seed, meta.task, meta.disturbance)
+        self._policy.reset(seed=meta.seed)
+        if self._judge is not None:
+            self._judge.reset()
+        given_up = ""
+        while not simulation.done and not given_up:
+            self._apply(self._tick(simulation.time_s))
+            given_up = self._gives_up()
+            for event in simulation.step():
+                self._recorder.event(event)
+        if given_up:
+            self._recorder.event(
+                EpisodeEvent(simulation.time_s, EventKind.EPISODE_END, seed=meta.seed, detail=given_up)
+            )
+        return self._recorder.finish(
+            replace(
+                meta,
+                instruction=scene.instruction,
+                outcome=Outcome(given_up or simulation.outcome),
+                policy_name=self._policy.name,
+                policy_hash=self._policy.hash,
+                robot=simulation.arm_model.name,
+                joint_names=simulation.arm_model.joint_names,
+                code_version=__version__,
+                source="rollout",
+                end_s=simulation.time_s,
+            )
+        )
+
+    def _tick(self, now_s: float) -> Decision:
+        robot = self._simulation.robot_state()
+        self._recorder.robot(robot)
+        if self._judge is not None:
+            self._judge.observe_robot(robot)
+        plan = self._think(now_s)
+        self._look(now_s)
+        prediction = self._foresee(now_s)
+        requests = () if self._active else (Request(RequestKind.ACTIVATE, "rollout"),)
+        decision = self._gate.update(now_s, GateInputs(now_s, robot, plan, prediction, requests))
+        self._active |= any(answer.accepted for answer in decision.answers)
+        return decision
+
+    def _think(self, now_s: float) -> PolicyOutput | None:
+        """Starts an inference when one is due, and returns the one that is finished now."""
+        if not self._thinking and self._schedule.due("policy", now_s, self._settings.policy_period_s):
+            observation = self._simulation.observe()
+            if self._settings.record_frames:
+                self._recorder.observation(observation)
+            output = self._policy.act(observation)
+            self._thinking.append((now_s + self._settings.inference_delay_s, output))
+        if not self._thinking or self._thinking[0][0] > now_s + 1e-9:
+            return None
+        _, plan = self._thinking.popleft()
+        self._recorder.policy(plan, now_s)
+        if self._judge is not None:
+            self._judge.observe_policy(plan)
+        return plan
+
+    def _look(self, now_s: float) -> None:
+        if self._schedule.due("points", now_s, self._settings.points_period_s):
+            cloud = round_points(self._simulation.point_cloud())
+            self._recorder.points(cloud)
+            if self._judge is not None:
+                self._judge.observe_points(cloud)
+
+    def _foresee(self, now_s: float) -> FailurePrediction | None:
+        if self._judge is None or not self._schedule.due("monitor", now_s, self._settings.monitor_period_s):
+            return None
+        prediction = self._judge.predict(now_s)
+        if prediction is not None:
+            self._recorder.prediction(prediction)
+        return prediction
+
+    def _apply(self, decision: Decision) -> None:
+        now_s = self._simulation.time_s
+        if decision.command is not None:
+            self._simulation.arm.accept(decision.command)
+        if decision.gripper_opening_m is not None:
+            self._simulation.gripper.accept(decision.gripper_opening_m)
+        if decision.command is not None or decision.gripper_opening_m is not None:
+            self._recorder.command(now_s, decision.command, decision.gripper_opening_m)
+        if decision.request_replan:
+            self._policy.reset()
+            self._thinking.clear()
+            self._schedule.rush("policy")
+        state, before = decision.state, self._state
+        changed = before is None or (state.mode, state.cause) != (before.mode, before.cause)
+        if self._schedule.due("state", now_s, self._settings.state_period_s) or changed:
+            self._recorder.intervention(state)
+            if self._judge is not None:
+                self._judge.observe_intervention(state)
+        self._state = state
+
+    def _gives_up(self) -> str:
+        """The simulated person never helps: a call for one ends the episode."""
+        state = self._state
+        if state is None or state.mode not in (Mode.ASSIST, Mode.EMERGENCY_STOP):
+            return ""
+        return state.mode.name.lower() if state.time_in_mode_s >= self._settings.give_up_after_s else ""
+
+
 def run_episode(
     simulation: Simulation,
     policy: Policy,
     gate: Gate,
     judge: Judge | None,
-    *,
-    seed: int,
-    task: str = "bin",
-    disturbance: str = "",
+    meta: EpisodeMeta,
     settings: RolloutSettings | None = None,
 ) -> Episode:
-    """Runs one episode from reset to success, time limit, or a call for a person.
+    """Runs one episode of ``meta.task`` with ``meta.seed`` and ``meta.disturbance``.
 
-    ``gate`` must be fresh: it is activated here. Without a ``judge`` it must be set to ``monitor: absent``.
+    Args:
+        simulation: is reset here, and may be used again for the next episode.
+        policy: likewise.
+        gate: must be fresh: it is activated here. Without a judge it needs ``monitor: absent``.
+        judge: what foresees failures, or ``None``.
+        meta: seed, task, disturbance, and whatever else is known beforehand; the rest is filled in.
+        settings: rates and delays.
     """
-    settings = settings or RolloutSettings()
-    scene = simulation.reset(seed, task, disturbance)
-    policy.reset()
-    if judge is not None:
-        judge.reset()
-    recorder = EpisodeRecorder()
-    under_way: deque[tuple[float, PolicyOutput]] = deque()
-    schedule = _Schedule(simulation.time_s)
-    last_state: InterventionState | None = None
-    requests: tuple[Request, ...] = (Request.ACTIVATE,)
-    ended_by = ""
-
-    while not simulation.done and not ended_by:
-        now_s = simulation.time_s
-        robot = simulation.robot_state()
-        recorder.robot(robot)
-        if judge is not None:
-            judge.observe_robot(robot)
-
-        if schedule.due("points", now_s, settings.points_period_s):
-            cloud = simulation.point_cloud()
-            recorder.points(cloud)
-            if judge is not None:
-                judge.observe_points(cloud)
-
-        if not under_way and schedule.due("policy", now_s, settings.policy_period_s):
-            observation = simulation.observe()
-            if settings.record_frames:
-                for camera, image in observation.images.items():
-                    recorder.frame(camera, observation.stamp_s, image)
-            under_way.append((now_s + settings.inference_delay_s, policy.act(observation)))
-
-        plan: PolicyOutput | None = None
-        if under_way and under_way[0][0] <= now_s:
-            arrival_s, plan = under_way.popleft()
-            recorder.policy(plan, arrival_s)
-            if judge is not None:
-                judge.observe_policy(plan)
-
-        prediction: FailurePrediction | None = None
-        if judge is not None and schedule.due("monitor", now_s, settings.monitor_period_s):
-            prediction = judge.predict(now_s)
-            if prediction is not None:
-                recorder.prediction(prediction)
-
-        decision = gate.update(
-            now_s,
-            GateInputs(ros_time_s=now_s, robot=robot, plan=plan, prediction=prediction, requests=requests),
-        )
-        requests = ()
-        if decision.command is not None:
-            simulation.arm.accept(decision.command)
-        if decision.gripper_opening_m is not None:
-            simulation.gripper.accept(decision.gripper_opening_m)
-        if decision.command is not None:
-            recorder.command(now_s, decision.command.position_rad[0], decision.gripper_opening_m)
-        if decision.request_replan:
-            policy.reset()
-            under_way.clear()
-            schedule.rush("policy")
-
-        state = decision.state
-        changed = last_state is None or (state.mode, state.cause) != (last_state.mode, last_state.cause)
-        if schedule.due("state", now_s, settings.state_period_s) or changed:
-            recorder.intervention(state)
-            if judge is not None:
-                judge.observe_intervention(state)
-        last_state = state
-        if state.mode in (Mode.ASSIST, Mode.EMERGENCY_STOP) and state.time_in_mode_s >= settings.give_up_after_s:
-            ended_by = state.mode.name.lower()
-
-        for event in simulation.step():
-            recorder.event(event)
-
-    outcome = ended_by or simulation.outcome
-    if ended_by:
-        recorder.event(EpisodeEvent(simulation.time_s, EventKind.EPISODE_END, seed=seed, detail=ended_by))
-    return recorder.finish(
-        EpisodeMeta(
-            seed=seed,
-            task=task,
-            instruction=scene.instruction,
-            disturbance=scene.disturbance,
-            policy_name=policy.name,
-            policy_hash=policy.hash,
-            outcome=outcome,
-        )
-    )
+    return Rollout(simulation, policy, gate, judge, settings or RolloutSettings()).run(meta)
 
 
 class _Schedule:
-    """Which periodic parts are due; a tick late by rounding does not shift the ones after it."""
+    """Which periodic parts are due; a part that is late once keeps its rhythm afterwards."""
 
-    def __init__(self, start_s: float) -> None:
-        self._start_s = start_s
+    def __init__(self) -> None:
         self._next_s: dict[str, float] = {}
 
     def due(self, name: str, now_s: float, period_s: float) -> bool:
-        next_s = self._next_s.get(name, self._start_s)
+        next_s = self._next_s.get(name, now_s)
         if now_s < next_s - 1e-9:
             return False
         self._next_s[name] = max(next_s + period_s, now_s)
@@ -190,4 +233,4 @@ class _Schedule:
 
     def rush(self, name: str) -> None:
         """Makes a part due at once."""
-        self._next_s[name] = self._start_s
+        self._next_s[name] = 0.0
