@@ -47,7 +47,9 @@ class RolloutSettings(BaseModel):
     )
     record_frames: bool = Field(True, description="Keep the camera frames that the policy saw.")
     give_up_after_s: float = Field(
-        1.0, ge=0, description="Time in ASSIST or EMERGENCY_STOP after which the episode ends: nobody comes [s]."
+        1.0,
+        ge=0,
+        description="Time in ASSIST or EMERGENCY_STOP after which the episode ends [s].",
     )
 
 
@@ -80,7 +82,12 @@ class Rollout:
     """
 
     def __init__(
-        self, simulation: Simulation, policy: Policy, gate: Gate, judge: Judge | None, settings: RolloutSettings
+        self,
+        simulation: Simulation,
+        policy: Policy,
+        gate: Gate,
+        judge: Judge | None,
+        settings: RolloutSettings,
     ) -> None:
         self._simulation = simulation
         self._policy = policy

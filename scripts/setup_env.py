@@ -52,7 +52,9 @@ def main() -> int:
             print(f"[setup {number}/{len(steps)}] {title} ...", flush=True)
             action()
             stamp.write_text(wanted)
-            print(f"[setup {number}/{len(steps)}] done in {time.monotonic() - step_started:.0f} s", flush=True)
+            print(
+                f"[setup {number}/{len(steps)}] done in {time.monotonic() - step_started:.0f} s", flush=True
+            )
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 2
