@@ -1,0 +1,46 @@
+"""What every policy is: something that turns observations into plans, and says how sure it is."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from salus_ros.types import Observation, PolicyOutput
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A policy, whatever it is made of.
+
+    Outputs are numbered from 0 after construction and never start again, so that a sequence
+    number names one output of one policy object.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, e.g. ``tinyvla``."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 over weights and configuration."""
+        ...
+
+    @property
+    def action_period_s(self) -> float:
+        """Time between the points of a chunk."""
+        ...
+
+    def act(self, observation: Observation) -> PolicyOutput:
+        """One inference.
+
+        ``inference_time_s`` of the result is nan: whoever calls knows the clock and fills it in.
+
+        Raises:
+            SalusError: the observation lacks a camera or a joint, or has another shape than
+                the policy was trained for; or the result is not finite.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget the past: the next output is sampled afresh and has no overlap with the one before."""
+        ...

@@ -1,0 +1,58 @@
+"""Layers of K ensemble members side by side.
+
+Every parameter holds the K members' parameters concatenated along its first axis, so that a
+checkpoint splits into members with ``chunk`` and one call serves all of them. Activations
+have the member axis second: (N, K, ..., D). With K = 1 the plain operations are called.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MemberLinear(nn.Module):
+    """K linear layers: (N, K, ..., I), or (N, 1, ..., I) for all members alike, to (N, K, ..., O)."""
+
+    def __init__(self, inputs: int, outputs: int, members: int = 1, *, bias: bool = True) -> None:
+        super().__init__()
+        self.members, self.outputs = members, outputs
+        layers = [nn.Linear(inputs, outputs, bias=bias) for _ in range(members)]
+        self.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]))
+        self.bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers])) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply member k's layer to ``x[:, k]``."""
+        k = self.members
+        if k == 1:
+            return F.linear(x, self.weight, self.bias)
+        n, given, *inner, width = x.shape
+        if given == 1:
+            y = F.linear(x[:, 0], self.weight, self.bias)
+            return y.view(n, *inner, k, self.outputs).movedim(-2, 1)
+        weight = self.weight.view(k, self.outputs, width).transpose(1, 2)
+        rows = x.transpose(0, 1).reshape(k, -1, width)
+        if self.bias is None:
+            y = torch.bmm(rows, weight)
+        else:
+            y = torch.baddbmm(self.bias.view(k, 1, self.outputs), rows, weight)
+        return y.view(k, n, *inner, self.outputs).transpose(0, 1)
+
+
+class MemberLayerNorm(nn.Module):
+    """K layer norms over the last axis of (N, K, ..., D)."""
+
+    def __init__(self, dim: int, members: int = 1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.members, self.dim, self.eps = members, dim, eps
+        self.weight = nn.Parameter(torch.ones(members * dim))
+        self.bias = nn.Parameter(torch.zeros(members * dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise, then scale and shift by each member's own numbers."""
+        if self.members == 1:
+            return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
+        shape = (self.members, *[1] * (x.dim() - 3), self.dim)
+        y = F.layer_norm(x, (self.dim,), eps=self.eps)
+        return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))

@@ -1,0 +1,125 @@
+"""From camera images, robot state and instruction to tensors, exactly as published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image as PilImage
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from salus_ros.errors import SalusError
+from salus_ros.policy.tinyvla.model import IMAGE_TOKEN
+from salus_ros.types import Floats32, Image
+
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+END = "<|endoftext|>"
+CROP = 0.95
+"""Share of height and width that the centre crop keeps."""
+
+
+def prompt(instruction: str, *, training_form: bool = False) -> str:
+    """The published evaluation prompt; the released training code writes one more space before the end."""
+    gap = "  " if training_form else " "
+    return f"{SYSTEM} USER: <image>\n{instruction} ASSISTANT:{gap}{END}"
+
+
+def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Tokenise the parts around ``<image>`` apart and join them by -200."""
+    before, after = (tokenizer.encode(part, add_special_tokens=False).ids for part in text.split("<image>"))
+    return [*before, IMAGE_TOKEN, *after]
+
+
+def centre_crop(views: Tensor) -> Tensor:
+    """Cut the border away and resize back: (V, 3, H, W) in [0, 1] to the same shape."""
+    height, width = views.shape[-2:]
+    rows = slice(int(height * (1 - CROP) / 2), int(height * (1 + CROP) / 2))
+    columns = slice(int(width * (1 - CROP) / 2), int(width * (1 + CROP) / 2))
+    cut = views[..., rows, columns]
+    return F.interpolate(cut, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """Pads to a square, resizes bicubically and normalises, as the CLIP processor does."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: int = 3
+
+    @classmethod
+    def read(cls, path: Path) -> ImageProcessor:
+        """Read a ``preprocessor_config.json``."""
+        try:
+            raw = json.loads(path.read_text())
+            size = raw["size"]
+            side = size if isinstance(size, int) else size.get("shortest_edge", size.get("height"))
+            return cls(
+                int(side), tuple(raw["image_mean"]), tuple(raw["image_std"]), int(raw.get("resample", 3))
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SalusError(
+                f"{path} is not a CLIP preprocessor configuration ({error!r}); copy the checkpoint again."
+            ) from None
+
+    def __call__(self, views: Tensor) -> Tensor:
+        """(V, 3, H, W) in [0, 1] to (V, 3, S, S)."""
+        side = max(views.shape[-2:])
+        mean = np.asarray(self.mean, np.float32)
+        out = []
+        for view in views.permute(0, 2, 3, 1).numpy():
+            height, width = view.shape[:2]
+            square = view
+            if height != width:
+                square = np.full((side, side, 3), self.mean, dtype=np.float32)
+                top, left = (side - height) // 2, (side - width) // 2
+                square[top : top + height, left : left + width] = view
+            pixels: np.ndarray = (square * 255).astype(np.uint8)
+            if side != self.size:
+                resized = PilImage.fromarray(pixels).resize((self.size, self.size), resample=self.resample)
+                pixels = np.asarray(resized)
+            out.append(
+                (pixels.astype(np.float32) / np.float32(255) - mean) / np.asarray(self.std, np.float32)
+            )
+        return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).contiguous()
+
+
+def views_to_unit(images: Sequence[Image]) -> Tensor:
+    """uint8 RGB images (H, W, 3) of equal size to float views (V, 3, H, W) in [0, 1]."""
+    stacked = np.stack([np.moveaxis(image, -1, 0) for image in images])
+    return torch.from_numpy((stacked / 255.0).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Normalisation of actions and states (float32)."""
+
+    qpos_mean: Floats32
+    """(S,)"""
+    qpos_std: Floats32
+    action_mean: Floats32
+    """(D,), or (T, D) for per-step normalisation."""
+    action_std: Floats32
+    action_min: Floats32
+    action_max: Floats32
+
+    def normalise_state(self, state: Floats32) -> Floats32:
+        """(..., S)"""
+        return ((state - self.qpos_mean) / self.qpos_std).astype(np.float32)
+
+    def actions(self, normalised: Floats32, normalisation: str) -> Floats32:
+        """Normalised chunks (..., T, D) to actions."""
+        if normalisation == "per_step":
+            return (normalised * self.action_std + self.action_mean).astype(np.float32)
+        span = self.action_max - self.action_min
+        return (((normalised + 1) / 2) * span + self.action_min).astype(np.float32)
