@@ -6,8 +6,9 @@ names that ROS gives them. The table in ``docs/topics.md`` is compared with this
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import importlib
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
 
 from rclpy.duration import Duration
 from rclpy.qos import (
@@ -17,6 +18,8 @@ from rclpy.qos import (
     QoSProfile,
     ReliabilityPolicy,
 )
+
+from salus_ros.errors import SalusError
 
 CLOCK: Final = "/clock"
 DIAGNOSTICS: Final = "/diagnostics"
@@ -49,6 +52,8 @@ DRIVER_RESUME: Final = "driver/resume"
 class TopicQos:
     """How a topic is carried, and why so."""
 
+    message: str
+    """Its type, such as ``sensor_msgs/msg/Image``."""
     depth: int
     reliable: bool = True
     latched: bool = False
@@ -78,33 +83,80 @@ class TopicQos:
 # A subscriber that asks for a deadline or a lease hears nothing from a publisher that offers none, so both
 # stand only where SALUS owns the publisher. What hardware publishes is watched by the gate's own watchdogs.
 TABLE: Final[dict[str, TopicQos]] = {
-    CLOCK: TopicQos(depth=10, reliable=False, why="a lost tick is replaced by the next"),
-    DIAGNOSTICS: TopicQos(depth=10, why="for people; never part of the stop path"),
+    CLOCK: TopicQos(
+        "rosgraph_msgs/msg/Clock", depth=10, reliable=False, why="a lost tick is replaced by the next"
+    ),
+    DIAGNOSTICS: TopicQos(
+        "diagnostic_msgs/msg/DiagnosticArray", depth=10, why="for people; never part of the stop path"
+    ),
     JOINT_STATES: TopicQos(
-        depth=10, why="reliable, since few drivers offer less; the gate's own watchdog notices silence"
+        "sensor_msgs/msg/JointState",
+        depth=10,
+        why="reliable, since few drivers offer less; the gate's own watchdog notices silence",
     ),
     FRONT_IMAGE: TopicQos(
-        depth=2, reliable=False, why="the newest image counts; a lost one is not sent again"
+        "sensor_msgs/msg/Image",
+        depth=2,
+        reliable=False,
+        why="the newest image counts; a lost one is not sent again",
     ),
-    WRIST_IMAGE: TopicQos(depth=2, reliable=False, why="as the front image"),
-    FRONT_INFO: TopicQos(depth=2, reliable=False, why="goes with its image"),
-    WRIST_INFO: TopicQos(depth=2, reliable=False, why="goes with its image"),
-    FRONT_POINTS: TopicQos(depth=2, reliable=False, why="the newest cloud counts"),
-    INSTRUCTION: TopicQos(depth=1, latched=True, why="a policy that starts later must hear it"),
-    POLICY_OUTPUT: TopicQos(depth=5, deadline_s=0.3, lease_s=0.5, why="silence stops the arm"),
+    WRIST_IMAGE: TopicQos("sensor_msgs/msg/Image", depth=2, reliable=False, why="as the front image"),
+    FRONT_INFO: TopicQos("sensor_msgs/msg/CameraInfo", depth=2, reliable=False, why="goes with its image"),
+    WRIST_INFO: TopicQos("sensor_msgs/msg/CameraInfo", depth=2, reliable=False, why="goes with its image"),
+    FRONT_POINTS: TopicQos(
+        "sensor_msgs/msg/PointCloud2", depth=2, reliable=False, why="the newest cloud counts"
+    ),
+    INSTRUCTION: TopicQos(
+        "std_msgs/msg/String", depth=1, latched=True, why="a policy that starts later must hear it"
+    ),
+    POLICY_OUTPUT: TopicQos(
+        "salus_msgs/msg/PolicyOutput", depth=5, deadline_s=0.3, lease_s=0.5, why="silence stops the arm"
+    ),
     FAILURE_PREDICTION: TopicQos(
-        depth=5, deadline_s=0.15, lease_s=0.5, why="silence slows, then stops the arm"
+        "salus_msgs/msg/FailurePrediction",
+        depth=5,
+        deadline_s=0.15,
+        lease_s=0.5,
+        why="silence slows, then stops the arm",
     ),
-    INTERVENTION_STATE: TopicQos(depth=1, latched=True, why="a console that joins later must see the mode"),
-    EPISODE_EVENT: TopicQos(depth=100, latched=True, why="ground truth; none may be lost"),
+    INTERVENTION_STATE: TopicQos(
+        "salus_msgs/msg/InterventionState",
+        depth=1,
+        latched=True,
+        why="a console that joins later must see the mode",
+    ),
+    EPISODE_EVENT: TopicQos(
+        "salus_msgs/msg/EpisodeEvent", depth=100, latched=True, why="ground truth; none may be lost"
+    ),
     EMERGENCY_STOP_BUTTON: TopicQos(
-        depth=1, deadline_s=0.2, why="a level with a heartbeat; silence is a stop"
+        "std_msgs/msg/Bool", depth=1, deadline_s=0.2, why="a level with a heartbeat; silence is a stop"
     ),
-    ARM_COMMAND: TopicQos(depth=10, why="the newest command replaces the one before"),
-    GRIPPER_COMMAND: TopicQos(depth=10, why="the newest command replaces the one before"),
+    ARM_COMMAND: TopicQos(
+        "trajectory_msgs/msg/JointTrajectory", depth=10, why="the newest command replaces the one before"
+    ),
+    GRIPPER_COMMAND: TopicQos(
+        "trajectory_msgs/msg/JointTrajectory", depth=10, why="the newest command replaces the one before"
+    ),
 }
 
 
 def profile(topic: str) -> QoSProfile:
     """The profile of a topic by its default name."""
     return TABLE[topic].profile()
+
+
+def listening_profile(topic: str, depth: int = 100) -> QoSProfile:
+    """For a bystander: asks for neither deadline nor liveliness, so that every publisher matches it."""
+    row = TABLE[topic]
+    return replace(row, depth=max(row.depth, depth), deadline_s=None, lease_s=None).profile()
+
+
+def message_class(name: str) -> type[Any]:
+    """The class of a message by its name, such as ``sensor_msgs/msg/Image``."""
+    package, _, kind = name.rpartition("/")
+    try:
+        return cast("type[Any]", getattr(importlib.import_module(package.replace("/", ".")), kind))
+    except (ImportError, AttributeError) as error:
+        raise SalusError(
+            f"No message type {name} is installed; give a name such as sensor_msgs/msg/Image."
+        ) from error
