@@ -24,7 +24,9 @@ def make_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     nodes: list[Node] = []
 
     def make(*parameters: str, node_class: type[Node] = Node) -> Any:
-        arguments = ["--ros-args", *(part for item in parameters for part in ("-p", item))] if parameters else []
+        arguments = (
+            ["--ros-args", *(part for item in parameters for part in ("-p", item))] if parameters else []
+        )
         node = node_class(
             "tested_" + uuid.uuid4().hex[:8], context=context, cli_args=arguments, use_global_arguments=False
         )

@@ -61,7 +61,9 @@ def test_overrides_reach_every_kind_of_field(make_node: Callable[..., Any]) -> N
     )
 
 
-def test_every_parameter_carries_the_description_and_range_of_its_field(make_node: Callable[..., Any]) -> None:
+def test_every_parameter_carries_the_description_and_range_of_its_field(
+    make_node: Callable[..., Any],
+) -> None:
     node = make_node()
     declare(node, Settings)
     speed = node.describe_parameter("limits.speed_rad_s")
