@@ -1,15 +1,24 @@
 """The ROS 2 package ``salus_ros`` (ament_python)."""
 
-from glob import glob
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NODES = ("policy", "monitor", "intervention", "deadman", "sim", "recorder")
+SHARED = ("launch", "config", "config/robots", "urdf", "worlds", "models/tinyvla-small", "models/monitor")
+MESSAGES = ("salus_msgs/msg",)
+
+
+def share(folder: str) -> tuple[str, list[str]]:
+    """One folder of files that are not code, as setuptools wants it."""
+    files = sorted(str(path) for path in Path(folder).glob("*") if path.is_file())
+    return f"share/salus_ros/{folder}", files
+
 
 setup(
     name="salus_ros",
     version="0.1.0",
-    description="Foresees failures of a robot that follows a learned policy, and intervenes before they happen.",
+    description="Foresees failures of a robot that follows a learned policy, and acts before they happen.",
     license="Apache-2.0",
     maintainer="SALUS maintainers",
     maintainer_email="maintainers@salus.invalid",
@@ -18,14 +27,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/salus_ros"]),
         ("share/salus_ros", ["package.xml"]),
-        ("share/salus_ros/launch", glob("launch/*.launch.py")),
-        ("share/salus_ros/config", glob("config/*.yaml")),
-        ("share/salus_ros/config/robots", glob("config/robots/*.yaml")),
-        ("share/salus_ros/urdf", glob("urdf/*")),
-        ("share/salus_ros/worlds", glob("worlds/*")),
-        ("share/salus_ros/models/tinyvla-small", glob("models/tinyvla-small/*")),
-        ("share/salus_ros/models/monitor", glob("models/monitor/*")),
-        ("share/salus_ros/salus_msgs/msg", glob("salus_msgs/msg/*")),
+        *(share(folder) for folder in (*SHARED, *MESSAGES)),
     ],
     python_requires=">=3.10",
     zip_safe=False,
