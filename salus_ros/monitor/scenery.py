@@ -1,0 +1,69 @@
+"""From a depth cloud to what the arm could touch."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from salus_ros.monitor.body import Body
+from salus_ros.monitor.settings import MonitorSettings
+from salus_ros.monitor.view import Motion, Scenery
+from salus_ros.types import Floats, Floats32, PointCloud
+
+SKIN_M: Final = 0.015
+"""Points this near the robot's shapes are the robot: shapes are rough and the cloud is late."""
+GRASP_X_M: Final = 0.02
+"""Half width of the grasp across the fingers, in the tool frame."""
+GRASP_Z_M: Final = (-0.04, 0.03)
+"""From where to where a grasped object reaches along the tool's axis, in the tool frame."""
+FINGER_MARGIN_M: Final = 0.012
+"""How far beyond the fingertips' inner faces the grasp reaches sideways."""
+COLUMN_M: Final = 0.15
+"""How far under the grasp the column reaches in which an object may lie."""
+
+
+def points_in_base(body: Body, cloud: PointCloud, motion: Motion) -> Floats32:
+    """(N, 3), the cloud in the base frame at the joint positions of its stamp; not finite ones are left out."""
+    pose = body.frame(cloud.frame_id, motion.at(cloud.stamp_s))
+    points = np.asarray(cloud.points_m, np.float32)
+    points = points[np.isfinite(points).all(axis=1)]
+    moved: Floats32 = points @ pose[:3, :3].T.astype(np.float32) + pose[:3, 3].astype(np.float32)
+    return moved
+
+
+class Scene:
+    """Splits a cloud into robot, table, what lies in or under the grasp, and obstacles."""
+
+    def __init__(self, body: Body, settings: MonitorSettings) -> None:
+        self._body = body
+        self._settings = settings
+
+    def scenery(self, cloud: PointCloud, motion: Motion) -> Scenery:
+        """What the newest cloud shows; the robot is where it was at the cloud's stamp."""
+        position = motion.at(cloud.stamp_s)
+        opening = float(motion.opening_m[int(np.abs(motion.stamp_s - cloud.stamp_s).argmin())])
+        points = points_in_base(self._body, cloud, motion)
+        points = points[points[:, 2] > self._settings.support_height_m]
+        step = -(-len(points) // self._settings.max_points)
+        points = points[:: max(step, 1)]
+        in_grasp, under_grasp = _grasp(points, self._body.tool(position), opening)
+        robot = (self._body.capsules(position, opening).distance(points) < SKIN_M).any(axis=0)
+        kept = ~robot & ~in_grasp
+        return Scenery(
+            stamp_s=cloud.stamp_s,
+            obstacles_m=points[kept],
+            between_fingers=int(in_grasp.sum()),
+            below_fingers=int((under_grasp & ~robot).sum()),
+            visible=int(kept.sum()),
+        )
+
+
+def _grasp(points_m: Floats32, tool: Floats, opening_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which points (N, 3) lie between the fingers, and which in the column under them."""
+    local = (points_m - tool[:3, 3]) @ tool[:3, :3]
+    half = (opening_m if np.isfinite(opening_m) else 0.08) / 2.0 + FINGER_MARGIN_M
+    sideways = (np.abs(local[:, 0]) < GRASP_X_M) & (np.abs(local[:, 1]) < half)
+    inside = sideways & (local[:, 2] > GRASP_Z_M[0]) & (local[:, 2] < GRASP_Z_M[1])
+    below = sideways & (local[:, 2] >= GRASP_Z_M[1]) & (local[:, 2] < GRASP_Z_M[1] + COLUMN_M)
+    return inside, below

@@ -1,0 +1,99 @@
+"""What a signal is, and the register of all of them.
+
+A family is a function from the monitor's view of the newest inputs to a few numbers. It sees measured
+joint states, policy outputs, depth clouds and what the gate does: nothing else. In particular neither
+the time since the episode began nor anything that only a simulator knows, since a label that can be
+told from the clock is worthless. Differences of stamps (an age, a speed) are allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from salus_ros.errors import SalusError
+from salus_ros.monitor.view import View
+from salus_ros.types import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One number of a family."""
+
+    name: str
+    unit: str
+    low: float
+    """Values below are set to it, so that one wild reading cannot carry the network away."""
+    high: float
+    meaning: str
+    """What it says and what it is computed from."""
+
+
+Measure = Callable[[View], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Signals that are computed together from the same inputs."""
+
+    name: str
+    signals: tuple[Signal, ...]
+    measure: Measure
+    """Values by signal name; a signal left out, or nan, is not available."""
+
+
+_FAMILIES: dict[str, Family] = {}
+
+
+def family(name: str, *signals: Signal) -> Callable[[Measure], Measure]:
+    """Registers the decorated function as the family ``name``."""
+
+    def register(measure: Measure) -> Measure:
+        _FAMILIES[name] = Family(name, signals, measure)
+        return measure
+
+    return register
+
+
+def families() -> tuple[Family, ...]:
+    """All registered families, by name."""
+    return tuple(_FAMILIES[name] for name in sorted(_FAMILIES))
+
+
+class SignalSet:
+    """Measures a fixed list of signals, in its order."""
+
+    def __init__(self, names: Iterable[str] | None = None) -> None:
+        """``names``: ``family.signal`` each; default: all that are registered.
+
+        Raises:
+            SalusError: a name is not registered, as with a checkpoint of another version.
+        """
+        known = {f"{f.name}.{s.name}": (f, s) for f in families() for s in f.signals}
+        self.names: tuple[str, ...] = tuple(known if names is None else names)
+        unknown = [name for name in self.names if name not in known]
+        if unknown:
+            raise SalusError(
+                f"the monitor was given the signals {', '.join(unknown)}, which are none of the {len(known)} "
+                "registered ones; train the monitor again with this version of salus_ros."
+            )
+        self.signals: tuple[Signal, ...] = tuple(known[name][1] for name in self.names)
+        self._position = {name: i for i, name in enumerate(self.names)}
+        wanted = {name.split(".", 1)[0] for name in self.names}
+        self._families = tuple(f for f in families() if f.name in wanted)
+        self._low = np.array([signal.low for signal in self.signals])
+        self._high = np.array([signal.high for signal in self.signals])
+
+    def measure(self, view: View) -> Floats:
+        """The signals now, (F,), each inside its range, nan where not available."""
+        values = np.full(len(self.names), np.nan)
+        with np.errstate(all="ignore"):
+            for entry in self._families:
+                for name, value in entry.measure(view).items():
+                    position = self._position.get(f"{entry.name}.{name}")
+                    if position is not None:
+                        values[position] = value
+            values[np.isinf(values)] = np.nan
+            return np.clip(values, self._low, self._high)

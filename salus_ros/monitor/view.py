@@ -1,0 +1,119 @@
+"""What the signals see: the newest inputs at one moment, and what follows from them directly.
+
+Everything here comes from messages that a real robot's drivers, policy, camera and gate publish.
+J is the number of arm joints, T of points in a chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from salus_ros.monitor.body import Body
+from salus_ros.monitor.settings import MonitorSettings
+from salus_ros.types import Floats, Floats32, InterventionState, PolicyOutput
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A policy output and where its chunk leads."""
+
+    output: PolicyOutput
+    tool: Floats
+    """(T, 4, 4), tool poses of the chunk in the base frame."""
+    reference: Plan | None = field(default=None, repr=False)
+    """The plan that was being followed when this one's observation was made; its own reference is dropped."""
+    reference_path_time_s: float = float("nan")
+    """Path time on the reference at this plan's stamp, which aligns the two whatever the speed was."""
+
+    @property
+    def time_s(self) -> Floats:
+        """(T,), path times of the chunk's points."""
+        return self.output.chunk.time_from_start_s
+
+    def joints_at(self, path_time_s: float | Floats) -> Floats:
+        """(..., J), joint positions at path times; before the first and after the last point, that point."""
+        return _interpolate(self.time_s, self.output.chunk.joint_position_rad, path_time_s)
+
+    def gripper_at(self, path_time_s: float | Floats) -> Floats:
+        """(...,), gripper opening commanded at path times, m: that of the newest point reached."""
+        index = np.searchsorted(self.time_s, np.asarray(path_time_s) + 1e-9, side="right") - 1
+        return np.asarray(self.output.chunk.gripper_opening_m)[np.clip(index, 0, len(self.time_s) - 1)]
+
+    def tool_at(self, path_time_s: float | Floats) -> Floats:
+        """(..., 3), tool position at path times, m, in the base frame."""
+        return _interpolate(self.time_s, self.tool[:, :3, 3], path_time_s)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """The last second of joint states, oldest first; N of them."""
+
+    stamp_s: Floats
+    """(N,)"""
+    position_rad: Floats
+    """(N, J)"""
+    velocity_rad_s: Floats
+    """(N, J), from the positions where the driver reports none."""
+    effort_nm: Floats
+    """(N, J), nan where the driver reports none."""
+    opening_m: Floats
+    """(N,)"""
+
+    def since(self, age_s: float) -> slice:
+        """The states that are at most this much older than the newest."""
+        first = int(np.searchsorted(self.stamp_s, self.stamp_s[-1] - age_s - 1e-9))
+        return slice(first, len(self.stamp_s))
+
+    def at(self, stamp_s: float) -> Floats:
+        """(J,), joint positions at a time inside the history."""
+        return _interpolate(self.stamp_s, self.position_rad, stamp_s)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenery:
+    """The newest depth cloud, in the base frame, without robot, table and what the gripper holds."""
+
+    stamp_s: float
+    obstacles_m: Floats32
+    """(N, 3)"""
+    between_fingers: int
+    """Points inside the grasp between the fingers."""
+    below_fingers: int
+    """Points in the column under the grasp, above the table."""
+    visible: int
+    """Points of the cloud that are neither robot nor table; 0 when everything is out of sight."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """The newest inputs at ``now_s``; ``None`` where there is none or it is too old."""
+
+    now_s: float
+    settings: MonitorSettings
+    body: Body
+    motion: Motion | None
+    tool: Floats | None
+    """(4, 4), measured tool pose in the base frame."""
+    plan: Plan | None
+    """The newest plan."""
+    followed: Plan | None
+    """The plan that the gate executes; the newest where no gate reports."""
+    path_time_s: float
+    """Time on the followed plan; nan without one."""
+    before: PolicyOutput | None
+    """The policy output before the newest."""
+    scenery: Scenery | None
+    intervention: InterventionState | None
+
+
+def _interpolate(times: Floats, rows: Floats, at: float | Floats) -> Floats:
+    """Rows (T, K) at times ``at`` (...): linear, held constant outside."""
+    at = np.clip(np.asarray(at, float), times[0], times[-1])
+    if len(times) == 1:
+        return np.broadcast_to(rows[0], (*at.shape, rows.shape[1]))
+    upper = np.clip(np.searchsorted(times, at, side="right"), 1, len(times) - 1)
+    share = (at - times[upper - 1]) / (times[upper] - times[upper - 1])
+    result: Floats = rows[upper - 1] + share[..., None] * (rows[upper] - rows[upper - 1])
+    return result
