@@ -129,7 +129,7 @@ TABLE: Final[dict[str, TopicQos]] = {
         "salus_msgs/msg/EpisodeEvent", depth=100, latched=True, why="ground truth; none may be lost"
     ),
     EMERGENCY_STOP_BUTTON: TopicQos(
-        "std_msgs/msg/Bool", depth=1, deadline_s=0.2, why="a level with a heartbeat; silence is a stop"
+        "std_msgs/msg/Bool", depth=10, why="a level with a heartbeat; the gate's watchdog notices silence"
     ),
     ARM_COMMAND: TopicQos(
         "trajectory_msgs/msg/JointTrajectory", depth=10, why="the newest command replaces the one before"

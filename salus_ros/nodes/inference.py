@@ -1,0 +1,112 @@
+"""A policy on a thread of its own: the newest observation wins, and the executor never waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from salus_ros.errors import SalusError
+from salus_ros.policy.base import Policy
+from salus_ros.types import Observation, PolicyOutput
+
+
+class InferenceThread:
+    """Runs ``policy.act`` on what was submitted last and hands the outputs on.
+
+    PyTorch releases the interpreter lock in its operations, so the executor's thread keeps running.
+    Both callbacks run on the inference thread.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        on_output: Callable[[PolicyOutput], None],
+        on_fault: Callable[[str], None],
+    ) -> None:
+        self._policy = policy
+        self._on_output = on_output
+        self._on_fault = on_fault
+        self._condition = threading.Condition()
+        self._waiting: Callable[[], Observation] | None = None
+        self._generation = 0
+        """Counts resets: an inference begun before a reset is thrown away."""
+        self._forgotten = 0
+        self._seed: int | None = None
+        self._busy = False
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an inference runs or waits."""
+        with self._condition:
+            return self._busy or self._waiting is not None
+
+    def submit(self, observation: Callable[[], Observation]) -> None:
+        """Infer on this next; what was waiting and not begun is replaced. Converted on the thread."""
+        with self._condition:
+            self._waiting = observation
+            self._condition.notify()
+
+    def reset(self, seed: int | None = None) -> None:
+        """Let the policy forget before its next inference; the one that runs is thrown away."""
+        with self._condition:
+            self._generation += 1
+            self._seed = seed
+            self._waiting = None
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """End the thread after the inference that runs."""
+        with self._condition:
+            self._ended = True
+            self._waiting = None
+            self._condition.notify()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._ended or self._waiting is not None)
+                if self._ended:
+                    return
+                assert self._waiting is not None
+                observe, self._waiting = self._waiting, None
+                generation, seed = self._generation, self._seed
+                self._busy = True
+            try:
+                self._infer(observe, generation, seed)
+            except SalusError as error:
+                self._on_fault(str(error))
+            except Exception as error:  # whatever a policy does, the node must live and say so
+                self._on_fault(f"{type(error).__name__}: {error}")
+            finally:
+                with self._condition:
+                    self._busy = False
+
+    def _infer(self, observe: Callable[[], Observation], generation: int, seed: int | None) -> None:
+        if generation != self._forgotten:
+            self._policy.reset() if seed is None else self._policy.reset(seed)
+            self._forgotten = generation
+        begun_s = time.perf_counter()
+        output = self._policy.act(observe())
+        inference_time_s = time.perf_counter() - begun_s
+        chunk = output.chunk
+        for what, values in (
+            ("joint positions", chunk.joint_position_rad),
+            ("gripper openings", chunk.gripper_opening_m),
+            ("times", chunk.time_from_start_s),
+        ):
+            if not np.isfinite(values).all():
+                raise SalusError(
+                    f"The policy {output.policy_name} gave {what} that are not finite in output "
+                    f"{output.sequence}; it is not published."
+                )
+        with self._condition:
+            stale = generation != self._generation
+        if not stale:
+            self._on_output(replace(output, inference_time_s=inference_time_s))

@@ -1,0 +1,63 @@
+"""The robot as the nodes know it: joint names in the order of the URDF, and the gripper's joints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from sensor_msgs.msg import JointState
+
+from salus_ros.assets import asset
+from salus_ros.nodes.conversions import robot_state_from_message
+from salus_ros.robot.model import ArmModel, ArmSettings
+from salus_ros.types import RobotState
+
+
+class RobotSettings(BaseModel):
+    """Which arm it is. The same parameters for every node."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    urdf: str = Field(
+        "urdf/salus_arm.urdf", description="Robot description: a path, or a file shipped with salus_ros."
+    )
+    base_frame: str = Field(ArmSettings().base_frame, description="Link that poses are given in.")
+    tool_frame: str = Field(ArmSettings().tool_frame, description="Link that the policy moves.")
+    acceleration_limit_rad_s2: tuple[float, ...] = Field(
+        ArmSettings().acceleration_limit_rad_s2, description="Per arm joint, from base to tool."
+    )
+    finger_joints: tuple[str, ...] = Field(
+        ("panda_finger_joint1", "panda_finger_joint2"),
+        description="Joints whose positions add up to the gripper's opening [m].",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Robot:
+    """The arm's model, and how its messages are read."""
+
+    arm: ArmModel
+    finger_joints: tuple[str, ...]
+
+    @classmethod
+    def load(cls, settings: RobotSettings) -> Robot:
+        """Read the description.
+
+        Raises:
+            SalusError: there is no such file, or it holds no such arm.
+        """
+        path = Path(settings.urdf)
+        arm = ArmModel.from_urdf(
+            path if path.exists() else asset(settings.urdf),
+            ArmSettings(
+                base_frame=settings.base_frame,
+                tool_frame=settings.tool_frame,
+                acceleration_limit_rad_s2=settings.acceleration_limit_rad_s2,
+            ),
+        )
+        return cls(arm, settings.finger_joints)
+
+    def state(self, message: JointState) -> RobotState:
+        """A joint state message in the arm's order; raises SalusError when it cannot be read."""
+        return robot_state_from_message(message, self.arm.joint_names, self.finger_joints)
