@@ -73,12 +73,12 @@ class WorldSettings(BaseModel):
     grip_force_n: float = Field(20.0, gt=0, description="Force of each finger.")
     finger_friction: float = Field(1.5, gt=0, description="Sliding friction of the finger pads.")
     front_camera_position_m: tuple[float, float, float] = Field(
-        (1.15, 0.03, 0.75), description="Front camera in the base frame."
+        (1.1, 0.07, 0.8), description="Front camera in the base frame."
     )
     front_camera_target_m: tuple[float, float, float] = Field(
-        (0.45, 0.03, 0.09), description="Point that the front camera looks at."
+        (0.50, 0.07, 0.10), description="Point that the front camera looks at."
     )
-    front_camera_fovy_deg: float = Field(50.0, gt=5, lt=120, description="Vertical field of view.")
+    front_camera_fovy_deg: float = Field(43.0, gt=5, lt=120, description="Vertical field of view.")
     wrist_camera_fovy_deg: float = Field(75.0, gt=5, lt=120, description="Vertical field of view.")
     largest_image_px: int = Field(640, ge=64, description="Longest side of an image that may be asked for.")
 
