@@ -52,6 +52,8 @@ class Outcome(str, enum.Enum):
     TIMEOUT = "timeout"
     FAILURE = "failure"
     """A failure after which the task could not be finished."""
+    LOST = "lost"
+    """The object is out of the robot's reach."""
     ASSIST = "assist"
     """The gate asked for a person, and nobody came."""
     EMERGENCY_STOP = "emergency_stop"

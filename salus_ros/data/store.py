@@ -72,7 +72,8 @@ class Store:
         """
         path, settings = Path(path), settings or StoreSettings()
         with writing(path):
-            taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+            # An interrupted create leaves an empty list of episodes and nothing else.
+            taken = path.exists() and any(f.name != RECORDS or f.stat().st_size for f in path.iterdir())
         if taken:
             raise SalusError(f"{path} exists already; give another folder, or remove it first.")
         with writing(path):
