@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class Arm:
 
     name: str
     episodes: tuple[Episode, ...]
+    latency_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What was measured while it ran: a name, e.g. ``Prediction to command``, to samples in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,9 @@ def summarise_arm(arm: Arm) -> ArmSummary:
     episodes = tuple(sorted((summarise(episode) for episode in arm.episodes), key=lambda e: e.seed))
     twice = [seed for seed, n in Counter(e.seed for e in episodes).items() if n > 1]
     if twice:
-        raise SalusError(f"Arm {arm.name!r} has several episodes of seed {twice[0]}; give one episode a seed.")
+        raise SalusError(
+            f"Arm {arm.name!r} has several episodes of seed {twice[0]}; give one episode a seed."
+        )
     return ArmSummary(arm.name, episodes)
 
 

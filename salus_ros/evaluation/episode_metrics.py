@@ -14,6 +14,7 @@ import numpy as np
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.metrics import Steps, auroc
 from salus_ros.evaluation.statistics import Estimate, clopper_pearson
+from salus_ros.monitor.calibration import conformal_quantile
 from salus_ros.types import Floats
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
@@ -78,14 +79,10 @@ def auroc_over_time(
 
 
 def conformal_threshold(maxima: Sequence[float], alpha: float) -> float:
-    """Threshold that a further success exceeds with probability ``alpha`` at most.
-
-    Rank ceil((n + 1)(1 - alpha)) of the successes' maxima; infinite when the rank exceeds n.
-    """
+    """Threshold that a further success exceeds with probability ``alpha`` at most; infinite for too few."""
     if not 0.0 < alpha < 1.0:
         raise SalusError(f"A false-alarm rate of {alpha} was asked for; give one between 0 and 1.")
-    rank = int(np.ceil((len(maxima) + 1) * (1.0 - alpha) - 1e-9))
-    return float("inf") if rank > len(maxima) else float(np.sort(np.asarray(maxima))[rank - 1])
+    return conformal_quantile(np.asarray(maxima, dtype=np.float64), alpha)
 
 
 def alarm_metrics(

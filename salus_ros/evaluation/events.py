@@ -88,7 +88,9 @@ def rising_edges(stamp_s: ArrayLike, alarm: ArrayLike) -> Floats:
     stamps = np.asarray(stamp_s, dtype=np.float64)
     raised: NDArray[np.bool_] = np.asarray(alarm, dtype=bool)
     if stamps.shape != raised.shape:
-        raise SalusError(f"{stamps.size} stamps were given for {raised.size} alarm values; give one alarm a stamp.")
+        raise SalusError(
+            f"{stamps.size} stamps were given for {raised.size} alarm values; give one alarm a stamp."
+        )
     return stamps[raised & ~np.concatenate([[False], raised[:-1]])] if stamps.size else stamps
 
 
@@ -109,7 +111,9 @@ def match_alarms(
     onsets = np.sort(np.asarray(onsets_s, dtype=np.float64))
     lead = onsets[:, None] - edges[None, :]
     in_window = (lead >= latest_s - _EPSILON_S) & (lead <= earliest_s + _EPSILON_S)
-    lead_times = tuple(float(lead[row][in_window[row]].max()) for row in range(len(onsets)) if in_window[row].any())
+    lead_times = tuple(
+        float(lead[row][in_window[row]].max()) for row in range(len(onsets)) if in_window[row].any()
+    )
     false_positives = int((~in_window.any(axis=0)).sum()) if len(onsets) else len(edges)
     return EventCounts(len(lead_times), false_positives, len(onsets) - len(lead_times), lead_times)
 

@@ -36,7 +36,9 @@ class Steps:
     def __post_init__(self) -> None:
         shapes = (self.score.shape, self.label.shape, self.episode.shape)
         if len(set(shapes)) != 1 or self.score.ndim != 1:
-            raise SalusError(f"scores, labels and episodes have shapes {shapes}; give three vectors of one length.")
+            raise SalusError(
+                f"scores, labels and episodes have shapes {shapes}; give three vectors of one length."
+            )
         if not np.isfinite(self.score).all():
             raise SalusError(
                 f"{int((~np.isfinite(self.score)).sum())} of {self.score.size} scores are not finite; "
@@ -94,7 +96,11 @@ def auroc_difference(ours: Steps, theirs: Steps, draws: int = 2000, seed: int = 
     episodes = np.union1d(ours.episode, theirs.episode)
     first, second = _pair_counts(ours, episodes), _pair_counts(theirs, episodes)
     return bootstrap(
-        lambda w: _weighted_auroc(w, *first) - _weighted_auroc(w, *second), len(episodes), draws, CONFIDENCE, seed
+        lambda w: _weighted_auroc(w, *first) - _weighted_auroc(w, *second),
+        len(episodes),
+        draws,
+        CONFIDENCE,
+        seed,
     )
 
 
@@ -170,11 +176,15 @@ def _pair_counts(steps: Steps, episodes: NDArray[np.int64] | None = None) -> tup
         values = np.sort(negative[bounds[j] : bounds[j + 1]])
         below = 0.5 * (np.searchsorted(values, positive, "left") + np.searchsorted(values, positive, "right"))
         concordant[:, j] = np.bincount(positive_episode, below, len(episodes))
-    pairs = np.outer(np.bincount(positive_episode, minlength=len(episodes)), np.diff(bounds)).astype(np.float64)
+    pairs = np.outer(np.bincount(positive_episode, minlength=len(episodes)), np.diff(bounds)).astype(
+        np.float64
+    )
     return concordant, pairs
 
 
 def _weighted_auroc(weights: Floats, concordant: Floats, pairs: Floats) -> Floats:
     numerator = np.einsum("be,be->b", weights @ concordant, weights)
     denominator = np.einsum("be,be->b", weights @ pairs, weights)
-    return np.divide(numerator, denominator, out=np.full(len(weights), np.nan), where=denominator > 0.0)
+    result: Floats = np.full(len(weights), np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator > 0.0)
+    return result

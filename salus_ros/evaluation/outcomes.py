@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from salus_ros.data.episode import Episode, InterventionStream, Outcome, PredictionStream
+from salus_ros.data.labels import RECOVERY_S
 from salus_ros.evaluation.events import NO_EVENTS, EventCounts, match_alarms, rising_edges, total
-from salus_ros.types import Cause, EventKind, FailureType, Floats, Mode
+from salus_ros.types import Cause, EventKind, FailureType, Mode
 
 FORESIGHT_CAUSES = frozenset(
     {
@@ -23,9 +25,6 @@ FORESIGHT_CAUSES = frozenset(
     }
 )
 """Interventions with one of these causes come from learned risk; all others from facts, watchdogs or persons."""
-
-RECOVERY_S = 1.0
-"""After an onset the episode counts as out of order for so long."""
 
 INTERVENING = tuple(mode for mode in Mode if mode > Mode.NOMINAL)
 ASKS_FOR_A_PERSON = frozenset({Mode.ASSIST, Mode.EMERGENCY_STOP})
@@ -41,6 +40,7 @@ class Result(enum.Enum):
     TIMEOUT = "timeout"
     ASSIST = "asked for a person"
     EMERGENCY_STOP = "emergency stop"
+    LOST = "lost"
     FAILURE = "other failure"
     UNKNOWN = "unknown"
 
@@ -54,6 +54,7 @@ _OF_OUTCOME = {
     Outcome.TIMEOUT: Result.TIMEOUT,
     Outcome.ASSIST: Result.ASSIST,
     Outcome.EMERGENCY_STOP: Result.EMERGENCY_STOP,
+    Outcome.LOST: Result.LOST,
     Outcome.FAILURE: Result.FAILURE,
     Outcome.UNKNOWN: Result.UNKNOWN,
 }
@@ -90,6 +91,8 @@ class EpisodeSummary:
     task: str
     disturbance: str
     result: Result
+    timed_out: bool
+    """It ran out of time, whatever had gone wrong before."""
     onsets: tuple[Onset, ...]
     start_s: float
     end_s: float
@@ -129,13 +132,16 @@ def summarise(episode: Episode) -> EpisodeSummary:
         task=episode.meta.task,
         disturbance=episode.meta.disturbance,
         result=result_of(episode),
+        timed_out=episode.meta.outcome is Outcome.TIMEOUT,
         onsets=onsets,
         start_s=start_s,
         end_s=end_s,
         completion_time_s=_completion_time_s(episode, start_s),
         interventions=interventions_of(episode.interventions),
         mode_entries=mode_entries(episode.interventions),
-        human_requests=sum(n for m, n in mode_entries(episode.interventions).items() if m in ASKS_FOR_A_PERSON),
+        human_requests=sum(
+            n for m, n in mode_entries(episode.interventions).items() if m in ASKS_FOR_A_PERSON
+        ),
         events=event_counts(episode.predictions, onsets),
         monitored=len(episode.predictions) > 0,
     )
@@ -173,14 +179,14 @@ def span_s(episode: Episode) -> tuple[float, float]:
     return start_s, max(end_s, start_s)
 
 
-def alarm_of_type(predictions: PredictionStream, failure: FailureType) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def alarm_of_type(predictions: PredictionStream, failure: FailureType) -> NDArray[np.bool_]:
     """(N,) whether the probability at the longest horizon has reached its type's threshold."""
-    return np.asarray(predictions.probability[:, failure, -1] >= predictions.threshold[:, failure], dtype=bool)
+    return np.asarray(
+        predictions.probability[:, failure, -1] >= predictions.threshold[:, failure], dtype=bool
+    )
 
 
-def event_counts(
-    predictions: PredictionStream, onsets: tuple[Onset, ...]
-) -> dict[FailureType, EventCounts]:
+def event_counts(predictions: PredictionStream, onsets: tuple[Onset, ...]) -> dict[FailureType, EventCounts]:
     """Alarms against onsets by type. What rises while a failure is under way is detection, and leaves the data."""
     if not len(predictions):
         return dict.fromkeys(FailureType, NO_EVENTS)
@@ -228,8 +234,3 @@ def _completion_time_s(episode: Episode, start_s: float) -> float:
     reached: list[float] = [e.stamp_s for e in episode.events if e.kind is EventKind.SUCCESS]
     succeeded = episode.meta.outcome is Outcome.SUCCESS
     return reached[0] - start_s if succeeded and reached else float("nan")
-
-
-def speed_of(stream: InterventionStream) -> tuple[Floats, Floats]:
-    """Time and speed scale; nan scales (none reported) count as full speed."""
-    return stream.stamp_s, np.nan_to_num(stream.speed_scale, nan=1.0)

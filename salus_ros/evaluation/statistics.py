@@ -40,7 +40,9 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     No trials: the rate is nan and the interval is all of [0, 1].
     """
     if not 0 <= successes <= trials:
-        raise SalusError(f"{successes} successes of {trials} trials is no rate; give 0 <= successes <= trials.")
+        raise SalusError(
+            f"{successes} successes of {trials} trials is no rate; give 0 <= successes <= trials."
+        )
     if trials == 0:
         return Estimate(float("nan"), 0.0, 1.0)
     tail = (1.0 - confidence) / 2.0
@@ -63,7 +65,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def resamples(count: int, draws: int, seed: int = 0) -> Floats:
-    """How often each of ``count`` episodes appears in each of ``draws`` bootstrap resamples: (draws, count)."""
+    """How often each of ``count`` episodes appears in each bootstrap resample: (draws, count)."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
 
@@ -103,4 +105,6 @@ def paired_difference(first: ArrayLike, second: ArrayLike, draws: int = 2000, se
     difference = difference[np.isfinite(difference)]
     if difference.size == 0:
         return UNDEFINED
-    return bootstrap(lambda weights: weights @ difference / difference.size, difference.size, draws, seed=seed)
+    return bootstrap(
+        lambda weights: weights @ difference / difference.size, difference.size, draws, seed=seed
+    )

@@ -73,7 +73,11 @@ def make_episode(
             _prediction(recorder, 0.05 * i, alarms, np.abs(wander))
     return recorder.finish(
         EpisodeMeta(
-            seed=seed, task="bin", outcome=outcome, instruction="put the red cube in the bin", end_s=duration_s
+            seed=seed,
+            task="bin",
+            outcome=outcome,
+            instruction="put the red cube in the bin",
+            end_s=duration_s,
         )
     )
 
@@ -84,7 +88,9 @@ def _robot(recorder: EpisodeRecorder, time_s: float, rng: np.random.Generator) -
     recorder.robot(RobotState(time_s, position, np.zeros(JOINTS), effort, 0.08 if time_s < 3.0 else 0.04))
 
 
-def _gate(recorder: EpisodeRecorder, time_s: float, modes: tuple[tuple[float, float, Mode, Cause, float], ...]) -> None:
+def _gate(
+    recorder: EpisodeRecorder, time_s: float, modes: tuple[tuple[float, float, Mode, Cause, float], ...]
+) -> None:
     mode, cause, scale = Mode.NOMINAL, Cause.NONE, 1.0
     for start_s, stop_s, other, why, speed in modes:
         if start_s - 1e-9 <= time_s < stop_s - 1e-9:
@@ -120,7 +126,10 @@ def _policy(recorder: EpisodeRecorder, i: int, time_s: float, rng: np.random.Gen
 
 
 def _prediction(
-    recorder: EpisodeRecorder, time_s: float, alarms: tuple[tuple[float, float, FailureType], ...], floor: np.ndarray
+    recorder: EpisodeRecorder,
+    time_s: float,
+    alarms: tuple[tuple[float, float, FailureType], ...],
+    floor: np.ndarray,
 ) -> None:
     longest = np.minimum(0.08 + floor, 0.9 * THRESHOLD)
     for start_s, stop_s, failure in alarms:
@@ -148,7 +157,9 @@ def _prediction(
     )
 
 
-def _frames(recorder: EpisodeRecorder, time_s: float, duration_s: float, size: int, rng: np.random.Generator) -> None:
+def _frames(
+    recorder: EpisodeRecorder, time_s: float, duration_s: float, size: int, rng: np.random.Generator
+) -> None:
     y, x = np.mgrid[0:size, 0:size] / size
     centre = 0.2 + 0.6 * time_s / duration_s
     for camera, tint in (("front", (205, 190, 170)), ("wrist", (170, 190, 205))):

@@ -40,7 +40,9 @@ def test_a_miss_that_was_made_good_is_a_success_with_a_miss(make_episode: Make) 
         (Outcome.UNKNOWN, Result.UNKNOWN),
     ],
 )
-def test_without_an_onset_the_end_gives_the_name(make_episode: Make, outcome: Outcome, result: Result) -> None:
+def test_without_an_onset_the_end_gives_the_name(
+    make_episode: Make, outcome: Outcome, result: Result
+) -> None:
     summary = summarise(make_episode(outcome=outcome))
     assert summary.result is result
     assert not summary.success
@@ -74,8 +76,12 @@ def test_asking_for_a_person_is_counted(make_episode: Make) -> None:
 
 def test_an_alarm_is_matched_with_an_onset_of_its_own_type_only(make_episode: Make) -> None:
     onsets = ((4.0, FailureType.DROP),)
-    right = summarise(make_episode(outcome=Outcome.TIMEOUT, onsets=onsets, alarms=((3.5, 4.0, FailureType.DROP),)))
-    wrong = summarise(make_episode(outcome=Outcome.TIMEOUT, onsets=onsets, alarms=((3.5, 4.0, FailureType.MISS),)))
+    right = summarise(
+        make_episode(outcome=Outcome.TIMEOUT, onsets=onsets, alarms=((3.5, 4.0, FailureType.DROP),))
+    )
+    wrong = summarise(
+        make_episode(outcome=Outcome.TIMEOUT, onsets=onsets, alarms=((3.5, 4.0, FailureType.MISS),))
+    )
     assert right.all_events.true_positives == 1
     assert right.events[FailureType.DROP].median_lead_time_s == pytest.approx(0.5, abs=1e-6)
     assert wrong.events[FailureType.MISS].false_positives == 1
@@ -91,6 +97,8 @@ def test_an_alarm_while_the_failure_is_under_way_is_neither_right_nor_false(make
 
 
 def test_without_a_monitor_nothing_counts_as_missed(make_episode: Make) -> None:
-    summary = summarise(make_episode(monitored=False, onsets=((2.0, FailureType.DROP),), outcome=Outcome.TIMEOUT))
+    summary = summarise(
+        make_episode(monitored=False, onsets=((2.0, FailureType.DROP),), outcome=Outcome.TIMEOUT)
+    )
     assert not summary.monitored
     assert summary.all_events.misses == 0

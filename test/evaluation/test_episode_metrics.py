@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from salus_ros.errors import SalusError
+from salus_ros.evaluation.episode_metrics import (
+    ScoreTrace,
+    alarm_metrics,
+    auroc_over_time,
+    common_length_s,
+    conformal_threshold,
+    time_weighted_accuracy,
+)
+
+
+def _trace(length_s: float, failed: bool, rises_at_s: float = np.inf) -> ScoreTrace:
+    time_s = np.arange(0.0, length_s + 1e-9, 0.05)
+    return ScoreTrace(time_s, (time_s >= rises_at_s - 1e-9).astype(float), failed)
+
+
+SUCCESSES = [_trace(4.0, False) for _ in range(8)]
+
+
+def test_an_alarm_halfway_through_every_failure_earns_half_of_the_failures_share() -> None:
+    traces = [*SUCCESSES, *(_trace(4.0, True, rises_at_s=2.0) for _ in range(4))]
+    metrics = alarm_metrics(traces, 0.5, 0.05)
+    assert metrics.balanced_accuracy == 1.0
+    assert metrics.time_weighted_accuracy == pytest.approx(0.5 * (0.5 + 1.0))
+    assert metrics.detection_time_s == pytest.approx(2.0)
+    assert metrics.alarms_per_hour == 0.0
+
+
+def test_the_alarm_that_is_always_on_has_half_the_accuracy_and_every_success_alarmed() -> None:
+    traces = [*SUCCESSES, _trace(4.0, True)]
+    metrics = alarm_metrics(traces, -1.0, 0.05)
+    assert metrics.balanced_accuracy == pytest.approx(0.5)
+    assert metrics.time_weighted_accuracy == pytest.approx(0.5)
+    assert metrics.false_alarm_rate.value == 1.0
+    assert metrics.alarms_per_hour == pytest.approx(3600 / 4)
+
+
+def test_the_alarm_that_is_always_off_has_half_the_accuracy_and_detects_at_the_end() -> None:
+    metrics = alarm_metrics([*SUCCESSES, _trace(4.0, True)], 2.0, 0.05)
+    assert metrics.balanced_accuracy == pytest.approx(0.5)
+    assert metrics.time_weighted_accuracy == pytest.approx(0.5)
+    assert metrics.detection_time_s == pytest.approx(4.0)
+
+
+def test_a_longer_look_at_failures_earns_nothing() -> None:
+    # The score is the clock: failures last twice as long, and would be told apart by that alone.
+    clock = [
+        ScoreTrace(t.time_s, t.time_s, t.failed) for t in [*SUCCESSES, *(_trace(8.0, True) for _ in range(8))]
+    ]
+    assert common_length_s(clock) == pytest.approx(4.0)
+    assert auroc_over_time(clock, draws=20)[1.0].value == pytest.approx(0.5)
+
+
+def test_auroc_grows_as_failures_show() -> None:
+    traces = [*SUCCESSES, *(_trace(8.0, True, rises_at_s=1.5) for _ in range(4))]
+    over_time = auroc_over_time(traces, draws=20)
+    assert over_time[0.25].value == pytest.approx(0.5)
+    assert over_time[0.5].value == 1.0
+
+
+def test_the_conformal_threshold_takes_the_exact_rank() -> None:
+    # n = 19, alpha 0.05: rank ceil(20 * 0.95) = 19, the highest; n = 18: rank 19 exceeds n.
+    assert conformal_threshold(list(range(19)), 0.05) == 18
+    assert conformal_threshold(list(range(18)), 0.05) == np.inf
+    assert conformal_threshold(list(range(99)), 0.10) == 89
+    with pytest.raises(SalusError, match=r"rate of 1\.5"):
+        conformal_threshold([1.0], 1.5)
+
+
+def test_the_conformal_threshold_keeps_its_promise_on_exchangeable_scores() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4000, 21))
+    alarms = [row[20] > conformal_threshold(list(row[:20]), 0.05) for row in scores]
+    assert np.mean(alarms) == pytest.approx(1 / 21, abs=0.012)
+
+
+def test_time_weighted_accuracy_counts_undetected_failures_as_nothing() -> None:
+    assert time_weighted_accuracy([0.5, 0.0], 0.9) == pytest.approx(0.5 * (0.25 + 0.9))
