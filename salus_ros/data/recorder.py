@@ -290,7 +290,8 @@ def round_points(cloud: PointCloud) -> PointCloud:
     """The cloud as an episode keeps it: on a grid of ``POINT_RESOLUTION_M``, within 32 m."""
     limit = np.float32(np.iinfo(np.int16).max * POINT_RESOLUTION_M)
     rounded = np.round(cloud.points_m / np.float32(POINT_RESOLUTION_M)) * np.float32(POINT_RESOLUTION_M)
-    return replace(cloud, points_m=np.clip(rounded, -limit, limit).astype(np.float32).reshape(-1, 3))
+    # Adding zero turns -0.0, which 16-bit integers cannot hold, into 0.0.
+    return replace(cloud, points_m=(np.clip(rounded, -limit, limit) + 0.0).astype(np.float32).reshape(-1, 3))
 
 
 def _sorted(column: _Column) -> _Stream:

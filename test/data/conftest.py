@@ -51,7 +51,9 @@ def make_episode(
             0.04 if tick % 10 == 0 else None,
         )
         if tick % 10 == 0:
-            cloud = PointCloud(now, "front_optical_frame", rng.random((tick % 7, 3), dtype=np.float32))
+            cloud = PointCloud(
+                now, "front_optical_frame", (rng.normal(size=(tick % 7, 3)) * 1e-3).astype(np.float32)
+            )
             recorder.points(cloud, now + 0.005)
             recorder.intervention(
                 InterventionState(

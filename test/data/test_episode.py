@@ -100,6 +100,11 @@ def test_points_are_kept_to_a_millimetre_and_recording_them_twice_changes_nothin
     np.testing.assert_array_equal(round_points(once).points_m, once.points_m)
 
 
+def test_points_that_round_to_zero_have_no_sign() -> None:
+    cloud = PointCloud(0.0, "f", np.full((1, 3), -0.0003, np.float32))
+    assert not np.signbit(round_points(cloud).points_m).any(), "16-bit integers hold no -0.0"
+
+
 def test_images_are_lossless() -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     np.testing.assert_array_equal(decode_image(encode_image(image)), image)
