@@ -170,8 +170,8 @@ class _Driver:
     def execute(self, plan: Plan, truth: Truth) -> None:
         """Command the first steps of a plan."""
         poses = plan.poses[:_POINTS].copy()
-        poses[:, :3, 3] += self._disturbance(truth.time_s)[:3]
-        turn = self._noise[3]
+        *offset, turn = self._disturbance(truth.time_s)
+        poses[:, :3, 3] += offset
         cosine, sine = np.cos(turn), np.sin(turn)
         poses[:, :3, :3] = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ poses[:, :3, :3]
         # A hand that is pushed into the table would only stall there.
@@ -184,17 +184,21 @@ class _Driver:
         self._simulation.gripper.accept(self._opening(float(plan.opening_m[0]), truth))
 
     def _disturbance(self, now_s: float) -> Floats:
-        """(3,) offset of the tool, from the noise and the push of this moment."""
+        """(4,) offset and turn of the tool, from the noise and the push of this moment."""
         settings, rng = self._settings, self._rng
         keep = np.exp(-STEP_S / settings.noise_time_s)
-        self._noise = keep * self._noise + np.sqrt(1.0 - keep**2) * self._deviation * rng.standard_normal(4)
+        before = self._noise
+        self._noise = keep * before + np.sqrt(1.0 - keep**2) * self._deviation * rng.standard_normal(4)
         start_push = rng.random() < settings.push_rate_hz * STEP_S
         direction, size = rng.standard_normal(3), rng.uniform(*settings.push_m)
         if start_push and now_s > self._push_until_s:
-            # A plan starts at the measured pose, so an offset acts as a speed: spread it over the push.
             self._push = direction / np.linalg.norm(direction) * size * STEP_S / settings.push_s
             self._push_until_s = now_s + settings.push_s
-        return self._noise[:3] + (self._push if now_s < self._push_until_s else 0.0)
+        # A plan starts at the measured pose, which holds the noise so far: only its change is added,
+        # and a push is spread over its duration.
+        change = self._noise - before
+        change[:3] += self._push if now_s < self._push_until_s else 0.0
+        return change
 
     def _opening(self, planned_m: float, truth: Truth) -> float:
         now_s = truth.time_s
