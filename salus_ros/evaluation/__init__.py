@@ -1,1 +1,1 @@
-
+"""Numbers, statistics, rivals and reports: the judge of everything else, used by the command line only."""

@@ -19,7 +19,7 @@ CALIBRATION_BINS = 10
 """Bins of equal count: onsets are rare, and bins of equal width would leave all but the first empty."""
 
 AUPRC_DRAWS = 200
-"""Each draw sorts nothing but still walks over every step; 200 settle a 95 % interval to a few percent of itself."""
+"""Each draw walks over every step; 200 settle a 95 % interval to a few per cent of its width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class StepMetrics:
 
 
 def step_metrics(steps: Steps, draws: int = 2000, seed: int = 0) -> StepMetrics:
-    """All numbers of one type and horizon; Brier and calibration error are nan unless scores lie in [0, 1]."""
+    """All numbers of one type and horizon; Brier and calibration error need scores in [0, 1], else nan."""
     count = steps.score.size
     is_probability = count > 0 and steps.score.min() >= 0.0 and steps.score.max() <= 1.0
     return StepMetrics(

@@ -24,7 +24,7 @@ FORESIGHT_CAUSES = frozenset(
         Cause.OUT_OF_DISTRIBUTION,
     }
 )
-"""Interventions with one of these causes come from learned risk; all others from facts, watchdogs or persons."""
+"""Interventions with one of these causes come from learned risk; others from facts or persons."""
 
 INTERVENING = tuple(mode for mode in Mode if mode > Mode.NOMINAL)
 ASKS_FOR_A_PERSON = frozenset({Mode.ASSIST, Mode.EMERGENCY_STOP})
@@ -187,7 +187,7 @@ def alarm_of_type(predictions: PredictionStream, failure: FailureType) -> NDArra
 
 
 def event_counts(predictions: PredictionStream, onsets: tuple[Onset, ...]) -> dict[FailureType, EventCounts]:
-    """Alarms against onsets by type. What rises while a failure is under way is detection, and leaves the data."""
+    """Alarms against onsets by type. What rises while a failure is under way leaves the data."""
     if not len(predictions):
         return dict.fromkeys(FailureType, NO_EVENTS)
     counts = {}

@@ -207,7 +207,7 @@ def _strips(
     cameras = [*known, *(camera for camera in sorted(episode.frames) if camera not in known)]
     duration_s = summary.end_s - summary.start_s
     count = max(1, int(np.ceil(duration_s / PICTURE_PERIOD_S)))
-    moments_s: Floats = summary.start_s + PICTURE_PERIOD_S * (np.arange(count) + 0.5)
+    moments_s: Floats = summary.start_s + PICTURE_PERIOD_S * (np.arange(count, dtype=np.float64) + 0.5)
     strips = []
     for camera in cameras[:2]:
         made = sheet(camera, episode.frames[camera], moments_s, edge_px, quality)
