@@ -23,11 +23,15 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.time_source import CLOCK_TOPIC
 from rclpy.timer import Timer
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes.parameters import refuse_unknown
+from salus_ros.nodes.polling import Inbox, subscribe
 
 PARENT_VARIABLE: Final = "SALUS_PARENT_PID"
 """Set by :mod:`salus_ros.nodes.graph`: the process whose end is the node's end."""
@@ -43,7 +47,10 @@ _PR_SET_PDEATHSIG: Final = 1
 class GuardedNode(Node):  # type: ignore[misc]
     """A node whose callbacks may fail without ending it."""
 
-    def __init__(self, name: str, **arguments: Any) -> None:
+    def __init__(self, name: str, *, polls_clock: bool = False, **arguments: Any) -> None:
+        """``polls_clock``: ``/clock`` (with ``use_sim_time``) is read by :meth:`poll`, not by the executor."""
+        self._inbox = Inbox()
+        self._polls_clock = polls_clock
         super().__init__(name, **arguments)
         self.callback_errors: Counter[str] = Counter()
         """How often each callback raised, by its name."""
@@ -66,6 +73,33 @@ class GuardedNode(Node):  # type: ignore[misc]
 
     def on_callback_error(self, where: str, error: Exception) -> None:
         """Called after a guarded callback raised. Override to react; raising here is counted too."""
+
+    def create_subscription(
+        self, msg_type: type[Any], topic: str, callback: Callable[..., Any], *arguments: Any, **more: Any
+    ) -> Subscription:
+        """As in rclpy, but for the clock of a node that polls it."""
+        if not (self._polls_clock and topic == CLOCK_TOPIC):
+            return super().create_subscription(msg_type, topic, callback, *arguments, **more)
+        more["callback_group"] = self._inbox.group
+        subscription = super().create_subscription(msg_type, topic, callback, *arguments, **more)
+        self._inbox.add(subscription, lambda message, _info: callback(message))
+        return subscription
+
+    def create_polled_subscription(
+        self,
+        message_type: type[Any],
+        topic: str,
+        callback: Callable[[Any], None],
+        profile: QoSProfile,
+    ) -> Subscription:
+        """A subscription that is read by :meth:`poll` only. The callback should be guarded."""
+        return subscribe(
+            self, self._inbox, message_type, topic, lambda message, _info: callback(message), profile
+        )
+
+    def poll(self) -> None:
+        """Read the polled subscriptions, and the clock where it is polled, in the order of arrival."""
+        self._inbox.poll()
 
     def create_steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """A guarded timer on steady time: neither a clock jump nor a missing ``/clock`` stops it."""

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from rclpy.timer import Timer
@@ -28,6 +29,9 @@ from salus_ros.nodes.lifecycle import ManagedNode, run_node
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.robot import Robot, RobotSettings
 
+QUEUE_DEPTH: Final = 50
+"""Joint states at up to 1000 Hz between two predictions."""
+
 
 class MonitorNodeSettings(BaseModel):
     """Which monitor runs, and for which robot."""
@@ -48,7 +52,7 @@ class MonitorNode(ManagedNode):
     """
 
     def __init__(self, name: str = "monitor_node") -> None:
-        super().__init__(name)
+        super().__init__(name, polls_clock=True)
         self._settings = declare(self, MonitorNodeSettings)
         self._robot = Robot.load(self._settings.robot)
         self._monitor: Monitor | None = None
@@ -65,7 +69,9 @@ class MonitorNode(ManagedNode):
             (InterventionStateMessage, qos.INTERVENTION_STATE, self._take_intervention),
             (String, qos.INSTRUCTION, self._take_instruction),
         ):
-            self.create_subscription(message_type, topic, self.when_active(callback), qos.profile(topic))
+            self.create_polled_subscription(
+                message_type, topic, self.when_active(callback), qos.profile(topic, depth=QUEUE_DEPTH)
+            )
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
 
     # Transitions
@@ -80,6 +86,7 @@ class MonitorNode(ManagedNode):
     def activate(self) -> None:
         """Start to predict, without memory of what was before."""
         assert self._monitor is not None
+        self.poll()  # what came while inactive is dropped
         self._monitor.reset()
         self._timer = self.create_steady_timer(self._monitor.period_s, self._predict)
 
@@ -118,6 +125,7 @@ class MonitorNode(ManagedNode):
     # Output
 
     def _predict(self) -> None:
+        self.poll()
         now_s = self.get_clock().now().nanoseconds * 1e-9
         monitor = self._loaded()
         prediction = monitor.predict(now_s)

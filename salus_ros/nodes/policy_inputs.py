@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from sensor_msgs.msg import Image as ImageMessage
@@ -14,6 +15,8 @@ from salus_ros.nodes.cameras import image_from_message
 from salus_ros.nodes.conversions import stamp_from_message
 from salus_ros.nodes.robot import Robot
 from salus_ros.types import Observation
+
+JOINT_STATES_KEPT: Final = 100
 
 
 class InputSettings(BaseModel):
@@ -50,13 +53,11 @@ class PolicyInputs:
     Messages are kept as they come: only those that make an observation are converted.
     """
 
-    JOINT_STATES_KEPT = 60
-
     def __init__(self, settings: InputSettings, robot: Robot, instruction: str = "") -> None:
         self._settings = settings
         self._robot = robot
         self._images: dict[str, _Arrived] = {}
-        self._joints: deque[tuple[float, JointState]] = deque(maxlen=self.JOINT_STATES_KEPT)
+        self._joints: deque[tuple[float, JointState]] = deque(maxlen=JOINT_STATES_KEPT)
         self._joints_arrival_s = -float("inf")
         self.instruction = instruction
 

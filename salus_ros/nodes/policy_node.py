@@ -23,7 +23,7 @@ from salus_ros.nodes.conversions import policy_output_to_message
 from salus_ros.nodes.inference import InferenceThread
 from salus_ros.nodes.lifecycle import ManagedNode, run_node
 from salus_ros.nodes.parameters import declare
-from salus_ros.nodes.policy_inputs import InputSettings, PolicyInputs
+from salus_ros.nodes.policy_inputs import JOINT_STATES_KEPT, InputSettings, PolicyInputs
 from salus_ros.nodes.robot import Robot, RobotSettings
 from salus_ros.policy.base import Policy
 from salus_ros.policy.registry import DEFAULT, load_policy
@@ -58,7 +58,7 @@ class PolicyNode(ManagedNode):
     """
 
     def __init__(self, name: str = "policy_node") -> None:
-        super().__init__(name)
+        super().__init__(name, polls_clock=True)
         self._settings = declare(self, PolicyNodeSettings, apply=self._apply, changeable=["seed"])
         self._robot = Robot.load(self._settings.robot)
         self._inputs = PolicyInputs(self._settings.inputs, self._robot, self._settings.instruction)
@@ -89,11 +89,11 @@ class PolicyNode(ManagedNode):
             self.create_subscription(
                 ImageMessage, topic, self.when_active(partial(self._take_image, camera)), qos.profile(known)
             )
-        self.create_subscription(
+        self.create_polled_subscription(
             JointState,
             qos.JOINT_STATES,
             self.when_active(self._take_joint_state),
-            qos.profile(qos.JOINT_STATES),
+            qos.profile(qos.JOINT_STATES, depth=JOINT_STATES_KEPT),
         )
         self.create_subscription(
             String, qos.INSTRUCTION, self.guard(self._take_instruction), qos.profile(qos.INSTRUCTION)
@@ -187,6 +187,7 @@ class PolicyNode(ManagedNode):
 
     def _check(self) -> None:
         """Notices the silence of an input, which no callback would."""
+        self.poll()
         if self.active:
             self._complaint = self._inputs.complaint(time.monotonic())
             if self._complaint:
@@ -202,6 +203,7 @@ class PolicyNode(ManagedNode):
         due = backwards or stamp_s >= self._last_stamp_s + 0.95 * self._settings.period_s
         if not due or self._thread is None or not np.isfinite(stamp_s):
             return
+        self.poll()
         self._complaint = self._inputs.complaint(time.monotonic())
         if self._complaint:
             return

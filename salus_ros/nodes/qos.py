@@ -140,9 +140,10 @@ TABLE: Final[dict[str, TopicQos]] = {
 }
 
 
-def profile(topic: str) -> QoSProfile:
-    """The profile of a topic by its default name."""
-    return TABLE[topic].profile()
+def profile(topic: str, *, depth: int = 0) -> QoSProfile:
+    """The profile of a topic by its default name, with a deeper queue where a subscriber reads seldom."""
+    row = TABLE[topic]
+    return replace(row, depth=max(row.depth, depth)).profile()
 
 
 def listening_profile(topic: str, depth: int = 100) -> QoSProfile:

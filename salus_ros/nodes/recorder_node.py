@@ -5,21 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
+from rosgraph_msgs.msg import Clock
 
-from salus_ros.data.bags import BagWriter
+from salus_ros.data.bag_writer import BagWriter
 from salus_ros.errors import SalusError
 from salus_ros.nodes import diagnostics, qos
+from salus_ros.nodes.conversions import NANOSECONDS
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
+from salus_ros.nodes.polling import Inbox, subscribe
 
 # A player makes its own clock; a bag need not hold a hundred ticks a second.
 DEFAULT_TOPICS: Final = tuple(topic for topic in qos.TABLE if topic != qos.CLOCK)
 QUEUE_DEPTH: Final = 200
+POLL_PERIOD_S: Final = 0.05
 
 
 class RecorderNodeSettings(BaseModel):
@@ -36,10 +41,9 @@ class RecorderNodeSettings(BaseModel):
 
 
 class RecorderNode(GuardedNode):
-    """Takes messages as they lie on the wire and writes them.
+    """Takes messages as they lie on the wire, many at once, and writes them with the time of their arrival.
 
-    A failing disk is counted, reported on ``/diagnostics``, and never ends the node: what stands before the
-    failure stays readable.
+    When the disk fails or is nearly full the bag is closed, so that it stays readable; the node lives on, counts what is lost and says so on ``/diagnostics``.
     """
 
     def __init__(self, name: str = "recorder_node") -> None:
@@ -54,35 +58,56 @@ class RecorderNode(GuardedNode):
         self.path = Path(settings.path or time.strftime("runs/bag_%Y%m%d_%H%M%S"))
         self._counts: Counter[str] = Counter()
         self._failure = ""
+        self._offset_ns = 0
+        """From the wall clock at reception to the clock of the stamps, which is /clock where it ticks."""
+        self._messages = Inbox()
         self._writer = BagWriter(self.path)
         for topic in settings.topics:
             row = qos.TABLE[topic]
-            callback = partial(self._record, self.resolve_topic_name(topic), row.message)
-            self.create_subscription(
+            subscribe(
+                self,
+                self._messages,
                 qos.message_class(row.message),
                 topic,
-                self.guard(callback),
+                self.guard(partial(self._record, self.resolve_topic_name(topic), row.message)),
                 qos.listening_profile(topic, QUEUE_DEPTH),
                 raw=True,
             )
+        # Read here and not by the node's own clock: it tells when each message came, not what time it is.
+        subscribe(self, self._messages, Clock, qos.CLOCK, self._take_clock, qos.listening_profile(qos.CLOCK))
+        self.create_steady_timer(POLL_PERIOD_S, self._poll)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self.get_logger().info(f"recording to {self.path}")
 
-    def _record(self, topic: str, message_type: str, cdr: bytes) -> None:
-        try:
-            self._writer.write(topic, message_type, time.time_ns(), cdr)
-        except OSError as error:
+    def _poll(self) -> None:
+        self._messages.poll()
+
+    def _take_clock(self, message: Clock, info: Mapping[str, int]) -> None:
+        self._offset_ns = (
+            message.clock.sec * NANOSECONDS + message.clock.nanosec - int(info["received_timestamp"])
+        )
+
+    def _record(self, topic: str, message_type: str, cdr: bytes, info: Mapping[str, int]) -> None:
+        if self._failure:
             self._counts["messages lost"] += 1
-            self._failure = f"{self.path} cannot be written ({error}); free the disk or record elsewhere"
-            self.log_throttled(self._failure, key="disk", level="error")
+            return
+        try:
+            self._writer.write(topic, message_type, info["received_timestamp"] + self._offset_ns, cdr)
+        except (SalusError, OSError) as error:
+            self._counts["messages lost"] += 1
+            self._failure = str(error)
+            self.get_logger().error(f"recording has ended: {error}")
+            self.close()
         else:
             self._counts["messages"] += 1
 
     def close(self) -> None:
         """End the bag so that it can be read."""
+        if not self._failure:
+            self.guard(self._poll)()
         try:
             self._writer.close()
-        except OSError as error:
+        except (SalusError, OSError) as error:
             self.get_logger().error(f"{self.path} may not be complete: {error}")
         else:
             self.get_logger().info(f"{self.path}: {self._counts['messages']} messages")

@@ -96,7 +96,9 @@ class SimNode(GuardedNode):
             (qos.ARM_COMMAND, self._command_arm),
             (qos.GRIPPER_COMMAND, self._command_gripper),
         ):
-            self.create_subscription(JointTrajectoryMessage, topic, self.guard(callback), qos.profile(topic))
+            self.create_polled_subscription(
+                JointTrajectoryMessage, topic, self.guard(callback), qos.profile(topic)
+            )
         failed = "the simulator failed; see its log"
         self.create_service(
             ResetSimulation,
@@ -128,6 +130,7 @@ class SimNode(GuardedNode):
             )
 
     def _step(self) -> None:
+        self.poll()
         simulation = self._simulation
         for event in simulation.step() if not simulation.done else ():
             self._events.publish(
