@@ -176,11 +176,10 @@ class EpisodeRecorder:
     ) -> None:
         """Keep what the gate sent at one moment: a trajectory, an opening, or both."""
         if trajectory is None:
-            joints = self._commands.rows.get("position_rad", [np.empty(0)])[-1]
             row = {
                 "time_from_start_s": NOT_AVAILABLE,
-                "position_rad": np.full_like(joints, NOT_AVAILABLE),
-                "velocity_rad_s": np.full_like(joints, NOT_AVAILABLE),
+                "position_rad": None,
+                "velocity_rad_s": None,
                 "duration_s": NOT_AVAILABLE,
             }
         else:
@@ -277,13 +276,24 @@ class EpisodeRecorder:
             robot=cast(RobotStream, _sorted(self._robot)),
             policy=cast(PolicyStream, _sorted(self._policy)),
             points=cast(PointStream, _sorted(self._points)),
-            commands=cast(CommandStream, _sorted(self._commands)),
+            commands=cast(CommandStream, _sorted(self._with_all_joints(self._commands))),
             predictions=cast(PredictionStream, _sorted(self._predictions)),
             interventions=cast(InterventionStream, _sorted(self._interventions)),
             frames={c: cast(FrameStream, _sorted(self._frames[c])) for c in sorted(self._frames)},
             reasons=tuple(self._reasons),
             point_frame_id=self._point_frame_id,
         )
+
+    def _with_all_joints(self, commands: _Column) -> _Column:
+        """Commands to the gripper alone, with nan for each joint of the arm."""
+        known = [row for row in commands.rows.get("position_rad", []) if row is not None]
+        known += self._robot.rows.get("joint_position_rad", [])[:1]
+        nothing = np.full_like(known[0], NOT_AVAILABLE) if known else np.empty(0)
+        filled = {
+            name: [nothing if value is None else value for value in values]
+            for name, values in commands.rows.items()
+        }
+        return _Column(commands.stream, filled)
 
 
 def round_points(cloud: PointCloud) -> PointCloud:

@@ -93,6 +93,14 @@ def test_a_command_keeps_the_first_point_ahead_and_a_gripper_command_alone_has_n
     assert np.isnan(commands.gripper_opening_m[0]) and commands.gripper_opening_m[1] == 0.02
 
 
+def test_a_gripper_command_may_come_before_the_first_of_the_arm() -> None:
+    recorder = EpisodeRecorder()
+    recorder.command(0.0, None, 0.02)
+    recorder.command(0.1, JointTrajectory(np.array([0.1]), np.ones((1, 7)), np.zeros((1, 7))), None)
+    positions = recorder.finish(EpisodeMeta()).commands.position_rad
+    assert np.isnan(positions[0]).all() and positions[1].tolist() == [1.0] * 7
+
+
 def test_points_are_kept_to_a_millimetre_and_recording_them_twice_changes_nothing() -> None:
     cloud = PointCloud(0.0, "f", np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32))
     once = round_points(cloud)

@@ -1,0 +1,125 @@
+"""Collecting episodes: what each seed is, and running it in a worker process."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from pydantic import BaseModel, ConfigDict, Field
+
+from salus_ros.data.episode import Episode, EpisodeMeta
+from salus_ros.errors import SalusError
+
+if TYPE_CHECKING:
+    from salus_ros.policy.base import Policy
+    from salus_ros.sim.simulation import Simulation
+
+_STREAM = 0xC0113C7
+"""Keeps the draws made here apart from those that the simulator makes of the same seed."""
+
+
+class Mixture(BaseModel):
+    """What episodes are drawn from. A seed alone decides what its episode is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(default="bin", description="Name of the task.")
+    disturbance: str = Field(
+        default="mixed", description="Name of a family, 'mixed' for any of them, or empty for none."
+    )
+    disturbed_share: float = Field(
+        default=0.7, ge=0, le=1, description="Share of episodes that are disturbed."
+    )
+    intervention_share: float = Field(
+        default=0.2, ge=0, le=1, description="Share of episodes in which the gate intervenes at random."
+    )
+
+    def describe(self) -> str:
+        """One line, the same for the same mixture; stores are told apart by it."""
+        return json.dumps(self.model_dump(), sort_keys=True)
+
+    def draw(self, seed: int) -> EpisodeMeta:
+        """What the episode of a seed is, as far as it is known before it runs."""
+        disturbed, intervened = np.random.default_rng([seed, _STREAM]).random(2)
+        return EpisodeMeta(
+            seed=seed,
+            task=self.task,
+            disturbance=self.disturbance if disturbed < self.disturbed_share else "",
+            random_interventions=bool(intervened < self.intervention_share),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedEpisode:
+    """An episode that raised; the simulator or the policy is at fault, not the robot in it."""
+
+    seed: int
+    error: str
+    """The error in one line."""
+    trace: str
+
+
+RunSeed = Callable[[int], Episode | FailedEpisode]
+"""Runs the episode of a seed; a module's function, or a partial of one, so that it can be sent to a
+worker process."""
+
+
+def run_seed(policy: str, mixture: Mixture, seed: int) -> Episode | FailedEpisode:
+    """Runs the episode of a seed in this process, on one thread.
+
+    Raises:
+        SalusError: the policy, the task or the disturbance does not exist; whatever else goes wrong
+            in an episode is returned.
+    """
+    # Imported here: the parent process, which only writes, needs none of it.
+    import torch
+
+    from salus_ros.intervention.gate import Gate
+    from salus_ros.intervention.settings import GateSettings
+    from salus_ros.placebo import RandomTrigger
+    from salus_ros.rollout import run_episode
+
+    torch.set_num_threads(1)
+    try:
+        simulation, acting = _workplace(policy)
+        meta = mixture.draw(seed)
+        judge = RandomTrigger(seed) if meta.random_interventions else None
+        settings = GateSettings(monitor="required" if judge is not None else "absent")
+        return run_episode(simulation, acting, Gate(settings, simulation.arm_model), judge, meta)
+    except SalusError:
+        raise
+    except Exception as error:
+        return FailedEpisode(seed, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def run_in_parallel(run: RunSeed, seeds: Iterable[int], workers: int) -> Iterator[Episode | FailedEpisode]:
+    """Episodes in the order of their seeds, whatever the number of worker processes.
+
+    Raises:
+        SalusError: what ``run`` raises, or a worker died.
+    """
+    jobs = (delayed(run)(seed) for seed in seeds)
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        try:
+            yield from Parallel(n_jobs=workers, return_as="generator")(jobs)
+        except TerminatedWorkerError as error:
+            raise SalusError(
+                "A worker process died, most likely for want of memory; what was finished is kept: run the "
+                "same command again, with fewer workers."
+            ) from error
+
+
+@lru_cache(maxsize=1)
+def _workplace(policy: str) -> tuple[Simulation, Policy]:
+    """Built once in each process."""
+    from salus_ros.policy.registry import load_policy
+    from salus_ros.sim.simulation import Simulation
+
+    return Simulation(), load_policy(policy)
