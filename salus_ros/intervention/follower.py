@@ -1,0 +1,180 @@
+"""Following a path by scaling its time: between standing (0) and the path's own timing (1).
+
+Of the joints' acceleration one share bends around the path's curves and the other brakes, so that from
+every point the arm can stop on what is left of the path. The speed profile says how fast it may be where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from salus_ros.intervention.path import JointPath
+from salus_ros.intervention.stop import SpeedProfile, brake
+from salus_ros.types import Floats, JointTrajectory
+
+_GRID_S: Final = 0.01
+_GRID_MAX: Final = 800
+_TRIALS: Final = 9
+_STILL: Final = 1e-3
+"""A speed scale below this is rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class MotionLimits:
+    """What commands may ask of the joints."""
+
+    velocity_rad_s: Floats
+    """(J,)"""
+    acceleration_rad_s2: Floats
+    """(J,)"""
+    braking_share: float
+    braking_rate_max_s: float
+    speeding_up_rate_s: float
+    period_s: float
+    lead_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedLimits:
+    """How fast a path may be followed where, so that it can be stopped on at any time."""
+
+    grid_s: Floats
+    """(K,) path times."""
+    speed_squared: Floats
+    """(K,), zero at the end."""
+    braking: Floats
+    """(K,) twice the braking rate, integrated from the path's start."""
+
+    @classmethod
+    def of(cls, path: JointPath, limits: MotionLimits) -> SpeedLimits:
+        """Walk the path backwards from its end, where it must rest."""
+        length = path.end_s - path.start_s
+        count = min(max(round(length / _GRID_S), 2), _GRID_MAX) + 1
+        grid = np.linspace(path.start_s, path.end_s, count)
+        _, velocity, acceleration = path.at(grid)
+        tiny = 1e-9
+        bend = limits.acceleration_rad_s2 * (1.0 - limits.braking_share)
+        cap = np.minimum(
+            ((limits.velocity_rad_s / (np.abs(velocity) + tiny)) ** 2).min(axis=1),
+            (bend / (np.abs(acceleration) + tiny)).min(axis=1),
+        )
+        cap = np.minimum(cap, 1.0)
+        rate = (limits.acceleration_rad_s2 * limits.braking_share / (np.abs(velocity) + tiny)).min(axis=1)
+        rate = np.minimum(rate, limits.braking_rate_max_s)
+        steps = np.diff(grid)
+        removable = 2.0 * np.minimum(rate[:-1], rate[1:]) * steps
+        braking = np.concatenate([[0.0], np.cumsum(removable)])
+        # u_k = min over l >= k of (cap_l + braking_l) - braking_k: the backward pass in closed form.
+        reach = cap + braking
+        reach[-1] = braking[-1]
+        squared = np.minimum.accumulate(reach[::-1])[::-1] - braking
+        return cls(grid, np.maximum(squared, 0.0), braking)
+
+    def squared_at(self, path_time_s: Floats) -> Floats:
+        """Square of the speed allowed at each path time."""
+        return np.interp(path_time_s, self.grid_s, self.speed_squared)
+
+
+class Follower:
+    """A path, and how far along it the command is.
+
+    Call :meth:`advance` with the time that passed, then :meth:`follow` or :meth:`stop` to set how it goes
+    on; :meth:`trajectory` is what the controller is sent.
+    """
+
+    def __init__(self, path: JointPath, limits: MotionLimits, speed: float = 0.0) -> None:
+        self.path = path
+        self.speed_limits = SpeedLimits.of(path, limits)
+        self.path_time_s = path.start_s
+        self.speed = speed
+        self._limits = limits
+        self._profile = self._brake()
+
+    def advance(self, step_s: float) -> None:
+        """Time has passed: go on along what was set last; longer silence ends in its rest."""
+        self.path_time_s, self.speed = self._profile.at(step_s)
+        if self.speed < _STILL:
+            self.speed = 0.0
+
+    def follow(self, speed: float) -> None:
+        """Go on at this speed scale at most; slow down as fast as the limits allow, speed up gently."""
+        dt, lead = self._limits.period_s, self._limits.lead_s
+        top = min(speed, self.speed + self._limits.speeding_up_rate_s * dt, 1.0)
+        slowest = max(self.speed - self._braking_rate() * dt, 0.0)
+        if top < slowest or (top <= 0.0 and self.speed <= 0.0):
+            self._profile = self._brake()
+            return
+        trials = np.linspace(top, slowest, _TRIALS)
+        ramp_end = self.path_time_s + 0.5 * dt * (self.speed + trials)
+        lead_end = ramp_end + (lead - dt) * trials
+        allowed = np.flatnonzero(
+            (trials * trials <= self.speed_limits.squared_at(ramp_end))
+            & (trials * trials <= self.speed_limits.squared_at(lead_end))
+        )
+        chosen = float(trials[allowed[0]]) if len(allowed) else 0.0
+        if chosen < _STILL:
+            self._profile = self._brake()
+            return
+        i = int(allowed[0])
+        tail = brake(float(lead_end[i]), chosen, self.speed_limits.grid_s, self.speed_limits.braking, 0.0)
+        self._profile = SpeedProfile(
+            [0.0, dt, *(lead + t for t in tail.time_s)],
+            [self.path_time_s, float(ramp_end[i]), *tail.path_time_s],
+            [self.speed, chosen, *tail.speed],
+        )
+
+    def stop(self) -> None:
+        """Come to rest on the path, as soon as the limits allow."""
+        self._profile = self._brake()
+
+    def allows(self, speed: float) -> bool:
+        """Whether the path can be followed from here at this speed scale."""
+        ahead = np.array([self.path_time_s, self.path_time_s + self._limits.lead_s * speed])
+        return bool((speed * speed <= self.speed_limits.squared_at(ahead) + 1e-9).all())
+
+    @property
+    def standing(self) -> bool:
+        """Whether the command rests."""
+        return self.speed <= 0.0 and self._profile.speed[0] <= 0.0 and max(self._profile.speed) <= 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no path left to follow."""
+        return self.path.end_s - self.path_time_s < _GRID_S
+
+    def state(self) -> tuple[Floats, Floats, Floats]:
+        """(J,) commanded position, and its first and second derivative by path time."""
+        position, velocity, acceleration = self.path.at(np.array([self.path_time_s]))
+        return position[0], velocity[0], acceleration[0]
+
+    def trajectory(self) -> JointTrajectory:
+        """The profile as points, the first one ``lead_s`` ahead: nearer ones would turn a message's delay
+        into a jerk."""
+        times = np.array(self._profile.time_s)
+        keep = times >= min(self._limits.lead_s - 1e-9, times[-1])
+        position, velocity, _ = self.path.at(np.array(self._profile.path_time_s)[keep])
+        velocity = velocity * np.array(self._profile.speed)[keep, None]
+        velocity[-1] = 0.0
+        return JointTrajectory(times[keep], position, velocity)
+
+    @property
+    def rest_in_s(self) -> float:
+        """Time until the command in hand rests by itself."""
+        return self._profile.time_s[-1] if max(self._profile.speed) > 0.0 else 0.0
+
+    def _braking_rate(self) -> float:
+        grid, braking = self.speed_limits.grid_s, self.speed_limits.braking
+        i = min(max(int(np.searchsorted(grid, self.path_time_s)) - 1, 0), len(grid) - 2)
+        return float(0.5 * (braking[i + 1] - braking[i]) / (grid[i + 1] - grid[i]))
+
+    def _brake(self) -> SpeedProfile:
+        return brake(
+            self.path_time_s,
+            self.speed,
+            self.speed_limits.grid_s,
+            self.speed_limits.braking,
+            self._limits.lead_s,
+        )

@@ -1,0 +1,132 @@
+"""Coming to rest: along a path, or at a given place.
+
+Whatever moves the arm ends in rest by itself, so that the controller which has received it stands at its
+end even if nobody sends another one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from salus_ros.types import Floats, JointTrajectory
+
+_TAIL_POINTS: Final = 8
+_MOVE_POINTS: Final = 8
+_DURATIONS_S: Final = np.geomspace(0.03, 4.0, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedProfile:
+    """Path time and speed scale over time, with constant acceleration between its points."""
+
+    time_s: list[float]
+    path_time_s: list[float]
+    speed: list[float]
+
+    def at(self, elapsed_s: float) -> tuple[float, float]:
+        """Path time and speed scale ``elapsed_s`` after the start; at rest after the end."""
+        if elapsed_s >= self.time_s[-1]:
+            return self.path_time_s[-1], self.speed[-1]
+        i = bisect_right(self.time_s, max(elapsed_s, 0.0)) - 1
+        span = self.time_s[i + 1] - self.time_s[i]
+        since = max(elapsed_s, 0.0) - self.time_s[i]
+        gain = (self.speed[i + 1] - self.speed[i]) / span
+        return (
+            self.path_time_s[i] + since * (self.speed[i] + 0.5 * gain * since),
+            self.speed[i] + gain * since,
+        )
+
+
+def brake(
+    path_time_s: float, speed: float, grid_s: Floats, braking: Floats, shortest_s: float
+) -> SpeedProfile:
+    """The profile that stops on a path as soon as its limits allow.
+
+    Args:
+        path_time_s, speed: where it starts.
+        grid_s: (K,) path times.
+        braking: (K,) twice the braking rate integrated along the path: the square of the speed that
+            braking from there to the start would have removed.
+        shortest_s: braking takes at least this long, so that a controller can resolve it.
+    """
+    if speed <= 0.0:
+        return SpeedProfile([0.0, shortest_s], [path_time_s, path_time_s], [0.0, 0.0])
+    speeds = speed * np.linspace(1.0, 0.0, _TAIL_POINTS + 1)
+    done = float(np.interp(path_time_s, grid_s, braking))
+    places = np.interp(done + speed * speed - speeds * speeds, braking, grid_s)
+    places[0] = path_time_s
+    spans = 2.0 * np.maximum(np.diff(places), 0.0) / (speeds[:-1] + speeds[1:])
+    times = np.concatenate([[0.0], np.cumsum(spans)])
+    if times[-1] < shortest_s:
+        rest = path_time_s + 0.5 * speed * shortest_s
+        return SpeedProfile([0.0, shortest_s], [path_time_s, rest], [speed, 0.0])
+    return SpeedProfile(times.tolist(), places.tolist(), speeds.tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class RestMove:
+    """A short move to a place of rest, cubic in time: it takes away what velocity there is."""
+
+    start_rad: Floats
+    """(J,)"""
+    start_velocity_rad_s: Floats
+    """(J,)"""
+    target_rad: Floats
+    """(J,)"""
+    duration_s: float
+
+    def at(self, elapsed_s: float) -> tuple[Floats, Floats]:
+        """(J,) position and velocity ``elapsed_s`` after the start."""
+        u = min(max(elapsed_s / self.duration_s, 0.0), 1.0)
+        position, velocity = self._at(np.array([u]))
+        return position[0], velocity[0]
+
+    def trajectory_from(self, elapsed_s: float, first_s: float) -> JointTrajectory:
+        """What is left of it after ``elapsed_s``; its first point lies at least ``first_s`` ahead."""
+        left = max(self.duration_s - elapsed_s, 0.0)
+        times = np.linspace(min(first_s, left), max(left, first_s), _MOVE_POINTS if left > first_s else 1)
+        position, velocity = self._at(np.clip((elapsed_s + times) / self.duration_s, 0.0, 1.0))
+        if left <= first_s:
+            position, velocity = self.target_rad[None, :].copy(), np.zeros_like(velocity)
+            times = np.array([first_s])
+        velocity[-1] = 0.0
+        return JointTrajectory(times, position, velocity)
+
+    def _at(self, u: Floats) -> tuple[Floats, Floats]:
+        u = u[:, None]
+        gap = self.target_rad - self.start_rad
+        v = self.start_velocity_rad_s * self.duration_s
+        c2, c3 = 3.0 * gap - 2.0 * v, v - 2.0 * gap
+        position = self.start_rad + u * (v + u * (c2 + u * c3))
+        velocity = (v + u * (2.0 * c2 + u * (3.0 * c3))) / self.duration_s
+        return position, velocity
+
+
+def rest_move(
+    position: Floats,
+    velocity: Floats,
+    target: Floats,
+    velocity_limit: Floats,
+    acceleration_limit: Floats,
+    shortest_s: float,
+) -> RestMove:
+    """The quickest cubic move to ``target`` that respects the limits; all arrays (J,).
+
+    If no duration does, because the arm moves faster than its limits, the gentlest is taken.
+    """
+    duration = np.maximum(_DURATIONS_S, shortest_s)[:, None]
+    gap = target - position
+    begin = np.abs(6.0 * gap / duration**2 - 4.0 * velocity / duration)
+    end = np.abs(2.0 * velocity / duration - 6.0 * gap / duration**2)
+    middle = np.abs(1.5 * gap / duration - 0.25 * velocity)
+    excess = np.maximum(
+        np.maximum(begin, end) / acceleration_limit,
+        np.maximum(middle, np.abs(velocity)) / velocity_limit,
+    ).max(axis=1)
+    allowed = np.flatnonzero(excess <= 1.0)
+    best = int(allowed[0]) if len(allowed) else int(np.argmin(excess))
+    return RestMove(position, velocity, target, float(duration[best, 0]))

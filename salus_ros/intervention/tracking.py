@@ -1,0 +1,98 @@
+"""Whether the arm does what it is told: impossible jumps, following, progress."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+
+from salus_ros.types import Floats, RobotState
+
+
+class JumpCheck:
+    """Joint states that no arm can reach in the time between them."""
+
+    def __init__(self, velocity_limit_rad_s: Floats, margin_rad: float) -> None:
+        self._limit = velocity_limit_rad_s
+        self._margin = margin_rad
+        self._last: RobotState | None = None
+
+    def reset(self) -> None:
+        """Take the next joint state as it is."""
+        self._last = None
+
+    def objection(self, state: RobotState) -> str:
+        """Why this joint state is impossible after the one before; empty if it is not."""
+        last, self._last = self._last, state
+        if last is None:
+            return ""
+        step = max(state.stamp_s - last.stamp_s, 0.0)
+        excess = (
+            np.abs(state.joint_position_rad - last.joint_position_rad) - self._limit * step - self._margin
+        )
+        worst = int(np.argmax(excess))
+        if excess[worst] <= 0.0:
+            return ""
+        moved = state.joint_position_rad[worst] - last.joint_position_rad[worst]
+        return f"joint {worst + 1} moved {moved:.3f} rad in {step:.3f} s"
+
+
+class TrackingCheck:
+    """How far the arm is from where it was commanded to be a moment ago.
+
+    An arm lags its command, so it is compared with the commands of the last moments, not with the newest.
+    """
+
+    def __init__(self, window_s: float, period_s: float) -> None:
+        self._size = max(round(window_s / period_s), 1)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the commands."""
+        self._commands: deque[Floats] = deque(maxlen=self._size)
+        self._off_since_s: dict[float, float] = {}
+        self.error_rad = 0.0
+        """Distance of the farthest joint from the nearest recent command."""
+
+    def command(self, position: Floats) -> None:
+        """Note where the arm is commanded to be at this period."""
+        self._commands.append(position)
+
+    def measure(self, position: Floats) -> None:
+        """Take a valid joint position."""
+        if self._commands:
+            recent = np.array(self._commands)
+            self.error_rad = float(np.abs(recent - position).max(axis=1).min())
+
+    def off(self, limit_rad: float, persistence_s: float, now_s: float) -> bool:
+        """Whether the error has been above a limit for long enough."""
+        if self.error_rad <= limit_rad:
+            self._off_since_s.pop(limit_rad, None)
+            return False
+        return now_s - self._off_since_s.setdefault(limit_rad, now_s) >= persistence_s
+
+
+class StallCheck:
+    """Whether following brings the path forward at all."""
+
+    def __init__(self, window_s: float, progress: float) -> None:
+        self._window_s = window_s
+        self._progress = progress
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new window."""
+        self._start_s = math.nan
+        self._path_s = 0.0
+
+    def stalled(self, now_s: float, progress_s: float) -> bool:
+        """Take the path time followed at this tick; true at the end of a window without progress."""
+        if math.isnan(self._start_s):
+            self._start_s = now_s
+        self._path_s += progress_s
+        if now_s - self._start_s < self._window_s:
+            return False
+        stalled = self._path_s < self._progress * self._window_s
+        self._start_s, self._path_s = now_s, 0.0
+        return stalled
