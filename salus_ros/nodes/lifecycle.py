@@ -48,7 +48,7 @@ class GuardedNode(Node):  # type: ignore[misc]
     """A node whose callbacks may fail without ending it."""
 
     def __init__(self, name: str, *, polls_clock: bool = False, **arguments: Any) -> None:
-        """``polls_clock``: ``/clock`` (with ``use_sim_time``) is read by :meth:`poll`, not by the executor."""
+        """``polls_clock``: with ``use_sim_time``, ``/clock`` is read by :meth:`poll` and not at each tick."""
         self._inbox = Inbox()
         self._polls_clock = polls_clock
         super().__init__(name, **arguments)

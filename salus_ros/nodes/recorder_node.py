@@ -43,7 +43,8 @@ class RecorderNodeSettings(BaseModel):
 class RecorderNode(GuardedNode):
     """Takes messages as they lie on the wire, many at once, and writes them with the time of their arrival.
 
-    When the disk fails or is nearly full the bag is closed, so that it stays readable; the node lives on, counts what is lost and says so on ``/diagnostics``.
+    When the disk fails or is nearly full the bag is closed, so that what stands in it can be read. The node
+    lives on, counts what is lost and says so on ``/diagnostics``.
     """
 
     def __init__(self, name: str = "recorder_node") -> None:

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from salus_ros.errors import SalusError
+from salus_ros.nodes.inference import InferenceThread
+from salus_ros.types import ActionChunk, Observation, PolicyOutput, RobotState, Uncertainty
+
+WAIT_S = 5.0
+
+
+def observation(stamp_s: float) -> Observation:
+    zeros = np.zeros(7)
+    return Observation(stamp_s, RobotState(stamp_s, zeros, zeros, zeros, 0.08), {}, "go")
+
+
+class Policy:
+    """Waits for permission before it answers."""
+
+    name, hash, action_period_s = "test", "0" * 16, 0.05
+
+    def __init__(self) -> None:
+        self.permission = threading.Semaphore(0)
+        self.begun = threading.Semaphore(0)
+        self.resets: list[int | None] = []
+        self.sequence = 0
+        self.value = 0.0
+        self.error: Exception | None = None
+
+    def reset(self, seed: int | None = None) -> None:
+        self.resets.append(seed)
+
+    def act(self, observation: Observation) -> PolicyOutput:
+        self.begun.release()
+        assert self.permission.acquire(timeout=WAIT_S)
+        if self.error is not None:
+            raise self.error
+        self.sequence += 1
+        chunk = ActionChunk(
+            observation.stamp_s, np.array([0.05]), np.full((1, 7), self.value), np.array([0.08])
+        )
+        return PolicyOutput(
+            self.sequence,
+            "test",
+            "0",
+            "go",
+            chunk,
+            Uncertainty(1),
+            np.zeros((1, 1, 1, 1), np.float32),
+            np.nan,
+        )
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.policy = Policy()
+        self.outputs: list[PolicyOutput] = []
+        self.faults: list[str] = []
+        self.answered = threading.Semaphore(0)
+        self.thread = InferenceThread(
+            self.policy, self._taking(self.outputs.append), self._taking(self.faults.append)
+        )
+
+    def _taking(self, take: Callable[..., None]) -> Callable[..., None]:
+        def taken(value: object) -> None:
+            take(value)
+            self.answered.release()
+
+        return taken
+
+    def submit(self, stamp_s: float) -> None:
+        self.thread.submit(lambda: observation(stamp_s))
+
+    def wait_until_begun(self) -> None:
+        assert self.policy.begun.acquire(timeout=WAIT_S), "the inference never began"
+
+    def let_one_finish(self) -> None:
+        self.policy.permission.release()
+        assert self.answered.acquire(timeout=WAIT_S), "neither an output nor a fault came"
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    for _ in range(10):
+        made.policy.permission.release()
+    made.thread.close()
+
+
+def test_the_newest_observation_wins_while_one_is_worked_on(bench: Bench) -> None:
+    bench.submit(1.0)
+    bench.wait_until_begun()
+    for stamp_s in (2.0, 3.0, 4.0):
+        bench.submit(stamp_s)
+    bench.let_one_finish()
+    bench.let_one_finish()
+    assert [output.stamp_s for output in bench.outputs] == [1.0, 4.0]
+
+
+def test_submitting_never_waits_for_the_inference(bench: Bench) -> None:
+    bench.submit(1.0)
+    bench.wait_until_begun()
+    bench.submit(2.0)  # would hang here
+    assert bench.thread.busy
+
+
+def test_an_inference_begun_before_a_reset_is_thrown_away(bench: Bench) -> None:
+    bench.submit(1.0)
+    bench.wait_until_begun()
+    bench.thread.reset(seed=5)
+    bench.policy.permission.release()
+    bench.submit(2.0)
+    bench.let_one_finish()
+    assert [output.stamp_s for output in bench.outputs] == [2.0]
+    assert bench.policy.resets == [5]
+
+
+def test_the_policy_forgets_once_for_each_reset(bench: Bench) -> None:
+    bench.thread.reset()
+    for stamp_s in (1.0, 2.0):
+        bench.submit(stamp_s)
+        bench.let_one_finish()
+    assert bench.policy.resets == [None]
+
+
+def test_the_time_taken_is_filled_in(bench: Bench) -> None:
+    bench.submit(1.0)
+    bench.let_one_finish()
+    assert 0.0 < bench.outputs[0].inference_time_s < WAIT_S
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_chunk_that_is_not_finite_is_a_named_fault_and_no_output(bench: Bench, value: float) -> None:
+    bench.policy.value = value
+    bench.submit(1.0)
+    bench.let_one_finish()
+    assert bench.outputs == []
+    assert "joint positions that are not finite" in bench.faults[0]
+
+
+@pytest.mark.parametrize(
+    "error", [SalusError("camera front is missing"), ValueError("camera front is missing")]
+)
+def test_a_policy_that_raises_is_reported_and_the_next_inference_works(
+    bench: Bench, error: Exception
+) -> None:
+    bench.policy.error = error
+    bench.submit(1.0)
+    bench.let_one_finish()
+    assert "camera front is missing" in bench.faults[0]
+    bench.policy.error = None
+    bench.submit(2.0)
+    bench.let_one_finish()
+    assert [output.stamp_s for output in bench.outputs] == [2.0]
+
+
+def test_an_observation_that_cannot_be_read_is_a_fault(bench: Bench) -> None:
+    def broken() -> Observation:
+        raise SalusError("the image cannot be read")
+
+    bench.thread.submit(broken)
+    assert bench.answered.acquire(timeout=WAIT_S)
+    assert bench.faults == ["the image cannot be read"]
