@@ -85,7 +85,9 @@ class _Shapes:
 class Body:
     """Capsules and frames of one arm, for any joint positions."""
 
-    def __init__(self, model: ArmModel, shapes: Sequence[_Shape], frames: Mapping[str, tuple[str, Floats]]) -> None:
+    def __init__(
+        self, model: ArmModel, shapes: Sequence[_Shape], frames: Mapping[str, tuple[str, Floats]]
+    ) -> None:
         self._link = {name: i for i, name in enumerate(model.link_names)}
         self._all = _Shapes.of(shapes, self._link)
         self._gripper = _Shapes.of([shape for shape in shapes if shape.gripper], self._link)
@@ -137,7 +139,9 @@ class Body:
         result: Floats = self.model.link_poses(position_rad)[self._link[carrier]] @ pose
         return result
 
-    def capsules(self, position_rad: Floats, opening_m: float | Floats, *, gripper_only: bool = False) -> Capsules:
+    def capsules(
+        self, position_rad: Floats, opening_m: float | Floats, *, gripper_only: bool = False
+    ) -> Capsules:
         """The arm without its base, or hand and fingers only, at joint positions (..., J)."""
         shapes = self._gripper if gripper_only else self._all
         poses = self.model.link_poses(position_rad)[..., shapes.link, :, :]
@@ -153,7 +157,9 @@ class Body:
 def pose_from_numbers(numbers: Sequence[float]) -> Floats:
     """(4, 4) from x, y, z (m) and the quaternion x, y, z, w."""
     if len(numbers) != 7 or not np.isfinite(numbers).all():
-        raise SalusError(f"the pose {tuple(numbers)} was given; expected x, y, z in m and a quaternion x, y, z, w.")
+        raise SalusError(
+            f"the pose {tuple(numbers)} was given; expected x, y, z in m and a quaternion x, y, z, w."
+        )
     x, y, z, w = np.asarray(numbers[3:], float) / np.linalg.norm(numbers[3:])
     pose = np.eye(4)
     pose[:3, :3] = [
@@ -177,7 +183,9 @@ def _origin(element: ElementTree.Element) -> Floats:
     pose = np.eye(4)
     if origin is not None:
         pose[:3, 3] = [float(v) for v in origin.get("xyz", "0 0 0").split()]
-        (cr, cp, cy), (sr, sp, sy) = (f([float(v) for v in origin.get("rpy", "0 0 0").split()]) for f in (np.cos, np.sin))
+        (cr, cp, cy), (sr, sp, sy) = (
+            f([float(v) for v in origin.get("rpy", "0 0 0").split()]) for f in (np.cos, np.sin)
+        )
         pose[:3, :3] = [
             [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
             [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
@@ -189,8 +197,10 @@ def _origin(element: ElementTree.Element) -> Floats:
 def _carrier(
     name: str, parents: Mapping[str, ElementTree.Element], arm_joints: set[str]
 ) -> tuple[str, Floats, Floats, str]:
-    """The arm link that carries link ``name``, its pose in it, how it moves with the opening, the arm joint before."""
-    pose, per_opening, link = np.eye(4), np.zeros(3), name
+    """The arm link that carries ``name``, its pose in it, how it moves with the opening, the arm joint."""
+    pose: Floats = np.eye(4)
+    per_opening: Floats = np.zeros(3)
+    link = name
     while link in parents and parents[link].get("name") not in arm_joints:
         joint = parents[link]
         origin = _origin(joint)

@@ -104,7 +104,11 @@ def alarm_thresholds(
     Raises:
         SalusError: too few calibration episodes for ``alpha``.
     """
-    usual = logit(np.quantile(tune_maxima, 1.0 - alpha, axis=0)) if len(tune_maxima) else np.zeros(tune_maxima.shape[1])
+    usual = (
+        logit(np.quantile(tune_maxima, 1.0 - alpha, axis=0))
+        if len(tune_maxima)
+        else np.zeros(tune_maxima.shape[1])
+    )
     excess = (logit(calibrate_maxima) - usual).max(axis=1) if len(calibrate_maxima) else np.empty(0)
     margin = conformal_quantile(excess, alpha)
     if math.isinf(margin):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from salus_ros.errors import SalusError
 from salus_ros.monitor.calibration import Platt
@@ -53,7 +54,7 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Writes the file in one go: an interruption leaves the one before."""
-        tensors: dict[str, np.ndarray] = {
+        tensors: dict[str, NDArray[Any]] = {
             "normalisation.mean": self.normalisation.mean,
             "normalisation.std": self.normalisation.std,
             "novelty.mean": self.novelty.mean,
@@ -81,7 +82,7 @@ class Checkpoint:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"salus_monitor": json.dumps(about)})
+        partial.write_bytes(save(tensors, metadata={"salus_monitor": json.dumps(about)}))
         partial.replace(path)
 
     @classmethod
@@ -109,13 +110,17 @@ class Checkpoint:
             ) from error
 
     @classmethod
-    def _from_parts(cls, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Checkpoint:
+    def _from_parts(cls, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Checkpoint:
         expected = (FORMAT, [t.name for t in FailureType], list(HORIZONS_S))
         given = (about["format"], about["failure_types"], about["horizons_s"])
         if given != expected:
             raise ValueError(f"format, failure types and horizons are {given}, not {expected}")
         members = [
-            {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"member{i}.")}
+            {
+                name.split(".", 1)[1]: value
+                for name, value in tensors.items()
+                if name.startswith(f"member{i}.")
+            }
             for i in range(about["members"])
         ]
         return cls(
@@ -127,7 +132,9 @@ class Checkpoint:
             timeout_calibration=Platt(*about["timeout_calibration"]),
             threshold=np.array(about["threshold"]),
             alpha=about["alpha"],
-            novelty=Novelty(tensors["novelty.mean"], tensors["novelty.precision"], about["novelty_threshold"]),
+            novelty=Novelty(
+                tensors["novelty.mean"], tensors["novelty.precision"], about["novelty_threshold"]
+            ),
             novelty_alpha=about["novelty_alpha"],
             data_hash=about["data_hash"],
             policy_hashes=tuple(about["policy_hashes"]),

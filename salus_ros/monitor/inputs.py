@@ -16,7 +16,7 @@ from salus_ros.monitor.body import Body
 from salus_ros.monitor.scenery import Scene
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.view import Motion, Plan, Scenery, View
-from salus_ros.types import Floats, InterventionState, PointCloud, PolicyOutput, RobotState
+from salus_ros.types import InterventionState, PointCloud, PolicyOutput, RobotState
 
 HISTORY_S: Final = 1.0
 """How long joint states and gate states are kept: the window that signals may look back over."""
@@ -106,7 +106,9 @@ class Inputs:
         """Takes a depth cloud; one in a frame that is not in the robot's description is refused."""
         if cloud.frame_id not in self._body.frames:
             self.refused[f"point cloud in the unknown frame '{cloud.frame_id}'"] += 1
-        elif np.ndim(cloud.points_m) != 2 or np.shape(cloud.points_m)[1] != 3 or not np.isfinite(cloud.stamp_s):
+        elif (
+            np.ndim(cloud.points_m) != 2 or np.shape(cloud.points_m)[1] != 3 or not np.isfinite(cloud.stamp_s)
+        ):
             self.refused["point cloud of the wrong shape"] += 1
         elif self._in_order(cloud.stamp_s, self._cloud.stamp_s if self._cloud is not None else None):
             self._cloud = cloud
@@ -115,7 +117,9 @@ class Inputs:
     def view(self, now_s: float) -> View:
         """The newest inputs at ``now_s``."""
         limits = self._settings
-        motion = self._motion() if self._robot and self._fresh(self._robot[-1].stamp_s, now_s, "robot") else None
+        motion = (
+            self._motion() if self._robot and self._fresh(self._robot[-1].stamp_s, now_s, "robot") else None
+        )
         plans = [p for p in self._plans if now_s - p.output.stamp_s <= limits.policy_max_age_s]
         followed, path_time_s = self._followed(now_s) if plans else (None, float("nan"))
         state = self._states[-1] if self._states else None
@@ -134,7 +138,9 @@ class Inputs:
             path_time_s=path_time_s,
             before=self._plans[-2].output if plans and len(self._plans) > 1 else None,
             scenery=scenery if motion is not None else None,
-            intervention=state if state is not None and self._fresh(state.stamp_s, now_s, "intervention") else None,
+            intervention=state
+            if state is not None and self._fresh(state.stamp_s, now_s, "intervention")
+            else None,
         )
 
     def stale(self, now_s: float) -> tuple[str, ...]:
@@ -164,7 +170,11 @@ class Inputs:
         if not self._plans:
             return None, float("nan")
         state = next((s for s in reversed(self._states) if s.stamp_s <= at_s), None)
-        if state is not None and self._fresh(state.stamp_s, at_s, "intervention") and np.isfinite(state.path_time_s):
+        if (
+            state is not None
+            and self._fresh(state.stamp_s, at_s, "intervention")
+            and np.isfinite(state.path_time_s)
+        ):
             for plan in reversed(self._plans):
                 if plan.output.sequence == state.sequence:
                     return plan, state.path_time_s + state.speed_scale * (at_s - state.stamp_s)
@@ -186,4 +196,3 @@ class Inputs:
             effort_nm=np.stack([s.joint_effort_nm for s in states]),
             opening_m=np.array([s.gripper_opening_m for s in states], float),
         )
-

@@ -26,7 +26,13 @@ def calibrated(calibration: Sequence[Sequence[Platt]], raw: Floats) -> Floats:
 
 
 def judge(
-    checkpoint: Checkpoint, raw: Floats, timeout_logit: float, *, distance: float, stamp_s: float, sequence: int
+    checkpoint: Checkpoint,
+    raw: Floats,
+    timeout_logit: float,
+    *,
+    distance: float,
+    stamp_s: float,
+    sequence: int,
 ) -> FailurePrediction:
     """The prediction from raw probabilities (types, horizons), the timeout logit and the novelty distance.
 

@@ -10,6 +10,7 @@ import numpy as np
 from salus_ros.errors import SalusError
 from salus_ros.monitor.checkpoint import Checkpoint
 from salus_ros.monitor.judgement import judge
+from salus_ros.monitor.novelty import window_means
 from salus_ros.monitor.perception import Perception
 from salus_ros.monitor.predictor import Predictor, probabilities
 from salus_ros.types import (
@@ -34,8 +35,9 @@ class Monitor:
         self._predictor = Predictor(checkpoint.members)
         if self._predictor.inputs != 2 * len(checkpoint.signals):
             raise SalusError(
-                f"the monitor's network takes {self._predictor.inputs} inputs, but its {len(checkpoint.signals)} "
-                f"signals and their masks are {2 * len(checkpoint.signals)}; train the monitor again."
+                f"the monitor's network takes {self._predictor.inputs} inputs, but its "
+                f"{len(checkpoint.signals)} signals and their masks are {2 * len(checkpoint.signals)}; "
+                "train the monitor again."
             )
         self.foreign_policy = ""
         """Hash of the newest policy when the monitor was trained on others, else empty."""
@@ -102,7 +104,7 @@ class Monitor:
             self.checkpoint,
             probabilities(logits.hazard),
             float(logits.timeout),
-            distance=float(self.checkpoint.novelty.distance(inputs)),
+            distance=float(self.checkpoint.novelty.distance(window_means(inputs, len(inputs))[0])),
             stamp_s=now_s,
             sequence=sequence,
         )

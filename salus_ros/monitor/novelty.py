@@ -24,15 +24,21 @@ class Novelty:
     """Distance above which a window counts as outside; conformal over episodes of the calibration set"""
 
     @classmethod
-    def fit(cls, windows: Floats32) -> Novelty:
-        """From normalised windows (N, steps, 2 F)."""
-        means = windows.mean(axis=1, dtype=np.float64)
+    def fit(cls, means: Floats) -> Novelty:
+        """From windows' mean inputs (N, 2 F)."""
         covariance = np.atleast_2d(np.cov(means, rowvar=False)) if len(means) > 1 else np.eye(means.shape[1])
         shrunk = (1.0 - SHRINKAGE) * covariance + SHRINKAGE * np.eye(len(covariance))
-        return cls(means.mean(axis=0), np.linalg.inv(shrunk))
+        return cls(np.asarray(means.mean(axis=0)), np.asarray(np.linalg.inv(shrunk), np.float64))
 
-    def distance(self, windows: Floats32) -> Floats:
-        """(...,), of normalised windows (..., steps, 2 F)."""
-        apart = windows.mean(axis=-2, dtype=np.float64) - self.mean
+    def distance(self, means: Floats) -> Floats:
+        """(...,), of windows' mean inputs (..., 2 F)."""
+        apart = means - self.mean
         result: Floats = np.sqrt(np.maximum(((apart @ self.precision) * apart).sum(axis=-1), 0.0))
         return result
+
+
+def window_means(inputs: Floats32, steps: int) -> Floats:
+    """(N - steps + 1, 2 F), mean of each window of that many steps over normalised inputs (N, 2 F)."""
+    total = np.cumsum(np.concatenate([np.zeros((1, inputs.shape[1])), inputs]), axis=0)
+    means: Floats = (total[steps:] - total[:-steps]) / steps
+    return means

@@ -44,7 +44,7 @@ class Normalisation:
 
     @classmethod
     def fit(cls, frames: Floats) -> Normalisation:
-        """From frames (N, F). A signal that never was available, or never changed, counts as mean 0, std 1."""
+        """From frames (N, F). A signal that never changed gets a standard deviation of 1."""
         available = np.isfinite(frames)
         count = np.maximum(available.sum(axis=0), 1)
         mean = np.where(available, frames, 0.0).sum(axis=0) / count
@@ -90,7 +90,7 @@ class Predictor:
 
     def __call__(self, inputs: Floats32) -> Logits:
         """Normalised inputs (steps, 2 F), newest last, to logits without further axes."""
-        out = np.mean([member(inputs) for member in self._members], axis=0, dtype=np.float64)
+        out = np.stack([member(inputs) for member in self._members]).astype(np.float64).mean(axis=0)
         return Logits(out[: TYPES * HORIZONS].reshape(TYPES, HORIZONS), out[TYPES * HORIZONS])
 
 
@@ -136,5 +136,5 @@ def sigmoid(logit: Floats | float) -> Floats:
 
 
 def _silu(x: Floats32) -> Floats32:
-    result: Floats32 = x / (1.0 + np.exp(-np.clip(x, -60.0, 60.0)))
+    result: Floats32 = np.divide(x, 1.0 + np.exp(-np.clip(x, -60.0, 60.0)), dtype=np.float32)
     return result

@@ -15,7 +15,6 @@ from salus_ros.monitor.perception import Perception
 from salus_ros.types import (
     FailurePrediction,
     Floats,
-    Floats32,
     InterventionState,
     PointCloud,
     PolicyOutput,
@@ -34,7 +33,7 @@ class Replayed:
 
     time_s: Floats
     """(N,), on the episode's time"""
-    frames: Floats32
+    frames: Floats
     """(N, F), nan where not available"""
     judged: NDArray[np.bool_]
     """(N,), False where the monitor would have said nothing"""
@@ -45,7 +44,7 @@ def ticks(episode: Episode, period_s: float) -> Floats:
     stamps = episode.robot.stamp_s
     if len(stamps) == 0:
         return np.empty(0)
-    return np.arange(float(stamps[0]), episode.meta.end_s + SAME_INSTANT_S, period_s)
+    return np.arange(float(stamps[0]), episode.meta.end_s + SAME_INSTANT_S, period_s, dtype=np.float64)
 
 
 def feed(episode: Episode, inputs: Inputs, times_s: ArrayLike, look: Callable[[float], None]) -> None:
@@ -89,5 +88,5 @@ def replay(episode: Episode, perception: Perception) -> Replayed:
             frames.append(nothing if seen is None else seen[1][-1])
 
     feed(episode, perception.inputs, ticks(episode, perception.settings.period_s), look)
-    stacked = np.array(frames, np.float32).reshape(-1, len(perception.signals.names))
-    return Replayed(np.array(times), stacked, np.isfinite(stacked).any(axis=1))
+    stacked = np.array(frames, np.float64).reshape(-1, len(perception.signals.names))
+    return Replayed(np.array(times), stacked, np.atleast_1d(np.isfinite(stacked).any(axis=1)))

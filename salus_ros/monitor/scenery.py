@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from salus_ros.monitor.body import Body
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.view import Motion, Scenery
-from salus_ros.types import Floats, Floats32, PointCloud
+from salus_ros.types import Floats, PointCloud
 
+Mask: TypeAlias = NDArray[np.bool_]
+
+RESOLUTION_M: Final = 2.0**-10
+"""Points are put on the grid on which episodes keep them, so that a replay sees what was seen live."""
 SKIN_M: Final = 0.015
 """Points this near the robot's shapes are the robot: shapes are rough and the cloud is late."""
 GRASP_X_M: Final = 0.02
@@ -23,12 +28,12 @@ COLUMN_M: Final = 0.15
 """How far under the grasp the column reaches in which an object may lie."""
 
 
-def points_in_base(body: Body, cloud: PointCloud, motion: Motion) -> Floats32:
-    """(N, 3), the cloud in the base frame at the joint positions of its stamp; not finite ones are left out."""
+def points_in_base(body: Body, cloud: PointCloud, motion: Motion) -> Floats:
+    """(N, 3), the finite points in the base frame, at the joint positions of the cloud's stamp."""
     pose = body.frame(cloud.frame_id, motion.at(cloud.stamp_s))
-    points = np.asarray(cloud.points_m, np.float32)
-    points = points[np.isfinite(points).all(axis=1)]
-    moved: Floats32 = points @ pose[:3, :3].T.astype(np.float32) + pose[:3, 3].astype(np.float32)
+    points = np.asarray(cloud.points_m, np.float64)
+    points = np.round(points[np.isfinite(points).all(axis=1)] / RESOLUTION_M) * RESOLUTION_M
+    moved: Floats = points @ pose[:3, :3].T + pose[:3, 3]
     return moved
 
 
@@ -59,7 +64,7 @@ class Scene:
         )
 
 
-def _grasp(points_m: Floats32, tool: Floats, opening_m: float) -> tuple[np.ndarray, np.ndarray]:
+def _grasp(points_m: Floats, tool: Floats, opening_m: float) -> tuple[Mask, Mask]:
     """Which points (N, 3) lie between the fingers, and which in the column under them."""
     local = (points_m - tool[:3, 3]) @ tool[:3, :3]
     half = (opening_m if np.isfinite(opening_m) else 0.08) / 2.0 + FINGER_MARGIN_M

@@ -12,7 +12,7 @@ import numpy as np
 
 from salus_ros.monitor.body import Body
 from salus_ros.monitor.settings import MonitorSettings
-from salus_ros.types import Floats, Floats32, InterventionState, PolicyOutput
+from salus_ros.types import Floats, InterventionState, PolicyOutput
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,7 @@ class Scenery:
     """The newest depth cloud, in the base frame, without robot, table and what the gripper holds."""
 
     stamp_s: float
-    obstacles_m: Floats32
+    obstacles_m: Floats
     """(N, 3)"""
     between_fingers: int
     """Points inside the grasp between the fingers."""

@@ -16,7 +16,7 @@ class Window:
 
     def __init__(self, steps: int, signals: int, period_s: float) -> None:
         self._period_s = period_s
-        self._frames = np.full((steps, signals), np.nan)
+        self._frames: Floats = np.full((steps, signals), np.nan)
         self._newest_s = float("nan")
 
     def clear(self) -> None:

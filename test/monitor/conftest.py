@@ -74,11 +74,13 @@ def policy_output(
     )
 
 
-def gate_state(stamp_s: float, *, sequence: int = 0, path_time_s: float = 0.1, speed: float = 1.0) -> InterventionState:
+def gate_state(
+    stamp_s: float, *, sequence: int = 0, path_time_s: float = 0.1, speed: float = 1.0
+) -> InterventionState:
     return InterventionState(stamp_s, Mode.NOMINAL, Cause.NONE, "", speed, sequence, path_time_s, 1.0)
 
 
-def make_episode(seed: int, recipe: Recipe = Recipe()) -> Episode:  # noqa: B008
+def make_episode(seed: int, recipe: Recipe = Recipe()) -> Episode:
     """An arm that sways; in half of the episodes a failure begins, announced by one signal only.
 
     Collision: epistemic variance rises. Drop: the opening shrinks slowly. Miss: the plan swings aside.
@@ -102,8 +104,7 @@ def make_episode(seed: int, recipe: Recipe = Recipe()) -> Episode:  # noqa: B008
         opening = 0.04 - (0.02 * (t - onset_s + recipe.warning_s) if warns(t, FailureType.DROP) else 0.0)
         joints = joints_at(t) + rng.normal(0, 1e-3, 7)
         recorder.robot(RobotState(t, joints, rng.normal(0, 0.01, 7), rng.normal(0, 1, 7), opening))
-    sequence = 0
-    for t in np.arange(0.0, end_s, 0.2):
+    for sequence, t in enumerate(np.arange(0.0, end_s, 0.2)):
         plan = joints_at(t + TIMES_S) + rng.normal(0, 2e-3, (len(TIMES_S), 7))
         if warns(t, FailureType.MISS):
             plan[:, 0] += rng.choice([-1, 1]) * 0.5 * TIMES_S
@@ -115,12 +116,14 @@ def make_episode(seed: int, recipe: Recipe = Recipe()) -> Episode:  # noqa: B008
             std_per_dimension=samples.std(axis=(0, 1, 2)),
             latent=rng.normal(0, 1, recipe.latent).astype(np.float32),
         )
-        output = policy_output(t, sequence, joints=plan, samples=samples, uncertainty=uncertainty, opening_m=0.04)
+        output = policy_output(
+            t, sequence, joints=plan, samples=samples, uncertainty=uncertainty, opening_m=0.04
+        )
         recorder.policy(output, t + 0.08)
-        sequence += 1
     for t in np.arange(0.0, end_s, 0.1):
-        cloud = np.array([0.0, 0.0, 0.9]) + rng.uniform(-0.3, 0.3, (recipe.points, 3))
-        recorder.points(PointCloud(t, "front_optical_frame", cloud.astype(np.float32)))
+        if recipe.points:
+            cloud = np.array([0.0, 0.0, 0.9]) + rng.uniform(-0.3, 0.3, (recipe.points, 3))
+            recorder.points(PointCloud(t, "front_optical_frame", cloud.astype(np.float32)))
         current = max(int((t - 0.08) / 0.2), 0)
         recorder.intervention(gate_state(t, sequence=current, path_time_s=t - 0.2 * current))
     if failure is not None and onset_s <= end_s:
@@ -129,7 +132,9 @@ def make_episode(seed: int, recipe: Recipe = Recipe()) -> Episode:  # noqa: B008
     else:
         recorder.event(EpisodeEvent(end_s, EventKind.SUCCESS, seed=seed))
         outcome = Outcome.SUCCESS
-    return recorder.finish(EpisodeMeta(seed=seed, task="bin", outcome=outcome, end_s=end_s, joint_names=ARM.joint_names))
+    return recorder.finish(
+        EpisodeMeta(seed=seed, task="bin", outcome=outcome, end_s=end_s, joint_names=ARM.joint_names)
+    )
 
 
 ARM = ArmModel.from_urdf(asset("urdf/salus_arm.urdf"))

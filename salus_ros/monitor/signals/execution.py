@@ -11,6 +11,7 @@ import numpy as np
 
 from salus_ros.monitor.signals.base import Signal, family
 from salus_ros.monitor.view import Motion, View
+from salus_ros.types import Floats
 
 RECENT_S = 0.1
 FLAT_S = 0.5
@@ -24,9 +25,21 @@ FLAT_S = 0.5
     Signal("tracking_tool", "m", 0.0, 1.0, "Distance of the tool from the plan."),
     Signal("tracking_height", "m", -1.0, 1.0, "Measured minus planned tool height."),
     Signal("effort", "1", 0.0, 5.0, "Largest effort over its limit, mean of the last 0.1 s."),
-    Signal("effort_change", "1", 0.0, 5.0, "Largest departure of the last 0.1 s from the last second's mean effort, over the limit."),
+    Signal(
+        "effort_change",
+        "1",
+        0.0,
+        5.0,
+        "Largest departure of the last 0.1 s from the last second's mean effort, over the limit.",
+    ),
     Signal("effort_change_rms", "1", 0.0, 5.0, "Root mean square of the same over the joints."),
-    Signal("effort_noise", "1", 0.0, 5.0, "Largest standard deviation of the effort within the last 0.2 s, over the limit."),
+    Signal(
+        "effort_noise",
+        "1",
+        0.0,
+        5.0,
+        "Largest standard deviation of the effort within the last 0.2 s, over the limit.",
+    ),
     Signal("opening", "m", -0.01, 0.2, "Measured distance between the fingertips."),
     Signal("opening_rate", "m/s", -1.0, 1.0, "Change of it over the last 0.1 s."),
     Signal("opening_trend", "m/s", -1.0, 1.0, "Change of it over the last 0.5 s."),
@@ -61,7 +74,7 @@ def execution(view: View) -> dict[str, float]:
     return values
 
 
-def _effort(moved: Motion, limit_nm: np.ndarray) -> dict[str, float]:
+def _effort(moved: Motion, limit_nm: Floats) -> dict[str, float]:
     share = moved.effort_nm / limit_nm
     recent = share[moved.since(RECENT_S)]
     change = recent.mean(axis=0) - share.mean(axis=0)

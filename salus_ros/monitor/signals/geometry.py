@@ -22,10 +22,28 @@ STEPS_AHEAD = 7
     "geometry",
     Signal("clearance_gripper", "m", -0.1, 1.0, "Clearance of hand and fingers."),
     Signal("clearance_arm", "m", -0.1, 1.0, "Clearance of all moving links, hand included."),
-    Signal("planned_clearance", "m", -0.1, 1.0, "Smallest clearance of hand and fingers along the next 0.6 s of the plan."),
+    Signal(
+        "planned_clearance",
+        "m",
+        -0.1,
+        1.0,
+        "Smallest clearance of hand and fingers along the next 0.6 s of the plan.",
+    ),
     Signal("planned_approach", "m", -1.0, 1.0, "Clearance now minus the smallest planned one."),
-    Signal("time_to_contact", "s", 0.0, 1.0, "Path time until the planned clearance falls below contact; 1 without contact."),
-    Signal("beside", "m", 0.0, 1.0, "Horizontal distance from the tool to the nearest obstacle point above its fingertips."),
+    Signal(
+        "time_to_contact",
+        "s",
+        0.0,
+        1.0,
+        "Path time until the planned clearance falls below contact; 1 without contact.",
+    ),
+    Signal(
+        "beside",
+        "m",
+        0.0,
+        1.0,
+        "Horizontal distance from the tool to the nearest obstacle point above its fingertips.",
+    ),
     Signal("between_fingers", "1", 0.0, 4.0, "log10 of one plus the points between the fingers."),
     Signal("below_fingers", "1", 0.0, 4.0, "log10 of one plus the points in the column under the grasp."),
     Signal("visible", "1", 0.0, 4.0, "log10 of one plus the points that are neither robot nor table."),
@@ -48,9 +66,11 @@ def geometry(view: View) -> dict[str, float]:
         "visible": float(np.log10(1.0 + seen.visible)),
     }
     if view.followed is not None:
-        ahead = np.linspace(0.0, AHEAD_S, STEPS_AHEAD)
+        ahead = np.linspace(0.0, AHEAD_S, STEPS_AHEAD, dtype=np.float64)
         along = view.followed.joints_at(view.path_time_s + ahead)
-        clear = _clearance(view.body.capsules(along, np.full(STEPS_AHEAD, opening), gripper_only=True), points, cap)
+        clear = _clearance(
+            view.body.capsules(along, np.full(STEPS_AHEAD, opening), gripper_only=True), points, cap
+        )
         touching = np.flatnonzero(clear < view.settings.contact_distance_m)
         values |= {
             "planned_clearance": float(clear.min()),

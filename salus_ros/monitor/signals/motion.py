@@ -25,13 +25,23 @@ RECENT_S = 0.1
     Signal("tool_rise", "m/s", -3.0, 3.0, "Vertical speed of the tool over the last 0.1 s."),
     Signal("tool_height", "m", -0.5, 1.5, "Height of the tool."),
     Signal("tool_tilt", "1", -1.0, 1.0, "Cosine between the tool's axis and straight down."),
-    Signal("jerk", "rad/s^2", 0.0, 100.0, "Root mean square change of joint velocity per second, last 0.2 s."),
-    Signal("reversals", "1", 0.0, 1.0, "Share of joints' speeds that changed sign, per 0.1 s of the last second."),
+    Signal(
+        "jerk", "rad/s^2", 0.0, 100.0, "Root mean square change of joint velocity per second, last 0.2 s."
+    ),
+    Signal(
+        "reversals", "1", 0.0, 1.0, "Share of joints' speeds that changed sign, per 0.1 s of the last second."
+    ),
     Signal("limit_margin", "1", -0.1, 0.5, "Smallest distance of a joint to its limits, over its range."),
     Signal("planned_speed", "m/s", 0.0, 3.0, "Tool path length of the plan over the next 0.5 s, per second."),
     Signal("planned_rise", "m", -1.0, 1.0, "Change of tool height along the plan over the next 0.5 s."),
     Signal("planned_lowest", "m", -0.5, 1.5, "Lowest tool height of the plan over the next 0.5 s."),
-    Signal("planned_reversals", "1", 0.0, 1.0, "Share of sign changes of the joint steps within the newest chunk."),
+    Signal(
+        "planned_reversals",
+        "1",
+        0.0,
+        1.0,
+        "Share of sign changes of the joint steps within the newest chunk.",
+    ),
     Signal("planned_jerk", "rad", 0.0, 1.0, "Mean size of the second differences within the newest chunk."),
     Signal("planned_margin", "1", -0.1, 0.5, "Smallest limit margin along the newest chunk."),
 )
@@ -64,7 +74,9 @@ def _measured(view: View) -> dict[str, float]:
 def _planned(view: View) -> dict[str, float]:
     values: dict[str, float] = {}
     if view.followed is not None:
-        points = view.followed.tool_at(view.path_time_s + np.linspace(0.0, AHEAD_S, 6))
+        points = view.followed.tool_at(
+            np.linspace(view.path_time_s, view.path_time_s + AHEAD_S, 6, dtype=np.float64)
+        )
         values |= {
             "planned_speed": float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum()) / AHEAD_S,
             "planned_rise": float(points[-1, 2] - points[0, 2]),
@@ -98,7 +110,10 @@ def _resampled(moved: Motion) -> Floats:
     """Joint positions every 0.1 s, so that sensor noise does not pass for a change of direction."""
     first, last = moved.stamp_s[0], moved.stamp_s[-1]
     times = np.arange(last, first - 1e-9, -RECENT_S)[::-1]
-    return moved.position_rad[np.searchsorted(moved.stamp_s, times - 1e-9).clip(max=len(moved.stamp_s) - 1)]
+    positions: Floats = moved.position_rad[
+        np.searchsorted(moved.stamp_s, times - 1e-9).clip(max=len(moved.stamp_s) - 1)
+    ]
+    return positions
 
 
 def _reversals(positions: Floats) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from salus_ros.monitor.signals.base import Signal, family
 from salus_ros.monitor.view import View
+from salus_ros.types import Floats
 
 
 @family(
@@ -47,12 +48,14 @@ def overlap(view: View) -> dict[str, float]:
         "tool_mean": float(apart.mean()),
         "tool_end": float(apart[-1]),
         "turn": _cosine(new[-1] - new[0], old[-1] - old[0]),
-        "gripper": float(np.abs(plan.output.chunk.gripper_opening_m[common] - reference.gripper_at(at)).mean()),
+        "gripper": float(
+            np.abs(plan.output.chunk.gripper_opening_m[common] - reference.gripper_at(at)).mean()
+        ),
     }
     return values
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+def _cosine(a: Floats, b: Floats) -> float:
     """Cosine of the angle between two displacements (3,); 1 where both stand still."""
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / lengths if lengths > 1e-8 else 1.0

@@ -26,9 +26,19 @@ def _log(value: float) -> float:
     Signal("std_max", UNIT, 0.0, 10.0, "Largest total standard deviation over the action dimensions."),
     Signal("std_last", UNIT, 0.0, 10.0, "Total standard deviation of the last dimension: the gripper."),
     Signal("field_disagreement", "decades", 0.0, 9.0, "log10 of the members' velocity-field disagreement."),
-    Signal("std_near", UNIT, 0.0, 10.0, "Standard deviation over members and draws, first half of the chunk."),
-    Signal("std_far", UNIT, 0.0, 10.0, "Standard deviation over members and draws, second half of the chunk."),
-    Signal("extreme_member", "1", 0.0, 10.0, "Largest distance of a member's mean from the mean of all, over the mean one."),
+    Signal(
+        "std_near", UNIT, 0.0, 10.0, "Standard deviation over members and draws, first half of the chunk."
+    ),
+    Signal(
+        "std_far", UNIT, 0.0, 10.0, "Standard deviation over members and draws, second half of the chunk."
+    ),
+    Signal(
+        "extreme_member",
+        "1",
+        0.0,
+        10.0,
+        "Largest distance of a member's mean from the mean of all, over the mean one.",
+    ),
 )
 def uncertainty(view: View) -> dict[str, float]:
     """Spread of the newest chunk's samples."""

@@ -1,0 +1,87 @@
+"""``salus train-monitor``: a monitor from recorded episodes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from salus_ros.errors import SalusError
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = subparsers.add_parser(
+        "train-monitor",
+        help="train and calibrate the monitor on a store",
+        description="Replays recorded episodes through the monitor's own signals, trains the network, "
+        "calibrates its probabilities, sets the alarm's thresholds, and says how it does on held-out ones.",
+    )
+    parser.add_argument(
+        "data", metavar="DATA", nargs="+", type=Path, help="stores written by `salus collect`"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("models/monitor"), help="folder (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    parser.add_argument(
+        "--alpha", type=float, default=0.05, help="false alarms per successful episode (default: %(default)s)"
+    )
+    parser.add_argument("--members", type=int, default=3, help="networks averaged (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=50, help="passes at most (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="processes that replay episodes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--shuffle-labels",
+        action="store_true",
+        help="sanity check: train on labels of other steps, which must come out at chance; writes nothing",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains; returns 0, or raises ``SalusError``."""
+    import torch
+
+    from salus_ros.monitor.checkpoint import FILE_NAME
+    from salus_ros.monitor.dataset import data_hash, load_samples, shuffle_labels
+    from salus_ros.monitor.examination import as_text, examine
+    from salus_ros.monitor.settings import MonitorSettings
+    from salus_ros.monitor.splits import Split
+    from salus_ros.monitor.training import TrainingSettings, train
+
+    try:
+        settings = TrainingSettings(
+            seed=args.seed, alpha=args.alpha, members=args.members, epochs=args.epochs
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SalusError(
+            f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}; give another one."
+        ) from error
+    torch.set_num_threads(max(args.jobs, 1))
+    began = time.monotonic()
+    monitor = MonitorSettings()
+    samples = load_samples(args.data, monitor, jobs=args.jobs, progress=not args.quiet)
+    replayed = time.monotonic()
+    if args.shuffle_labels:
+        samples = shuffle_labels(samples, args.seed)
+    checkpoint = train(samples, settings, monitor, data_hash=data_hash(args.data), progress=not args.quiet)
+    trained = time.monotonic()
+    figures = examine(checkpoint, [s for s in samples if s.split is Split.TEST])
+    print(
+        f"{len(samples)} episodes replayed in {replayed - began:.0f} s, trained in {trained - replayed:.0f} s"
+    )
+    print(as_text(figures))
+    if args.shuffle_labels:
+        return 0
+    checkpoint.save(args.output / FILE_NAME)
+    report = {**checkpoint.report, "data_hash": checkpoint.data_hash, "test": figures}
+    (args.output / "training.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(f"wrote {args.output / FILE_NAME}")
+    return 0

@@ -1,0 +1,35 @@
+"""Which episodes may be used for what: by the episode's seed alone, the same for ever."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Final
+
+
+class Split(enum.Enum):
+    """Disjoint sets of episode seeds."""
+
+    TRAIN = "train"
+    """Weights, normalisation, and what counts as inside the training data."""
+    TUNE = "tune"
+    """Early stopping, calibration of probabilities, what is usual for each type."""
+    CALIBRATE = "calibrate"
+    """The conformal thresholds, and nothing else."""
+    TEST = "test"
+    """Never seen by any fit."""
+
+
+SHARES: Final = ((Split.TRAIN, 0.58), (Split.TUNE, 0.12), (Split.CALIBRATE, 0.18), (Split.TEST, 0.12))
+
+
+def split_of(seed: int) -> Split:
+    """The set that an episode seed belongs to; episodes of one scene always share it."""
+    digest = hashlib.sha256(f"salus episode {seed}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2.0**64
+    reached = 0.0
+    for split, share in SHARES:
+        reached += share
+        if position < reached:
+            return split
+    return Split.TEST
