@@ -172,6 +172,6 @@ def _frames(
         recorder.frame(camera, time_s, image - noise)
 
 
-@pytest.fixture(name="make_episode")
+@pytest.fixture(name="make_episode", scope="session")
 def fixture_make_episode() -> Callable[..., Episode]:
     return make_episode

@@ -1,0 +1,90 @@
+"""Distance of the policy's latent from those of successful training episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from salus_ros.errors import SalusError
+from salus_ros.types import Floats
+
+if TYPE_CHECKING:
+    from salus_ros.evaluation.records import Record
+
+NEIGHBOURS = 5
+KEPT = 5000
+"""Latents kept of the training episodes, drawn evenly."""
+
+
+def successful_latents(records: Sequence[Record]) -> Floats:
+    """(P, L) finite latents of the successes, one a policy output.
+
+    Raises:
+        SalusError: there are none.
+    """
+    found = [unique_latents(r) for r in records if not r.failed]
+    stacked = np.concatenate(found) if found else np.empty((0, 0))
+    if not stacked.size:
+        raise SalusError(
+            f"The {len(records)} training episodes hold no success whose policy published latents; "
+            "collect more, with a policy that fills Uncertainty.latent."
+        )
+    return stacked[:: max(1, len(stacked) // KEPT)]
+
+
+def unique_latents(record: Record) -> Floats:
+    """(M, L) the finite latents, without the repeats between two outputs."""
+    latent: Floats = record.latent[np.isfinite(record.latent).all(axis=1)].astype(np.float64)
+    new = np.ones(len(latent), dtype=bool)
+    new[1:] = (np.diff(latent, axis=0) != 0.0).any(axis=1)
+    distinct: Floats = latent[new]
+    return distinct
+
+
+def on_ticks(record: Record, score_of: Callable[[Floats], Floats]) -> Floats:
+    """(N,) a function of latents (P, L) -> (P,), nan where there is no latent."""
+    known = np.isfinite(record.latent).all(axis=1)
+    scores = np.full(len(record.latent), np.nan)
+    if known.any():
+        scores[known] = score_of(record.latent[known].astype(np.float64))
+    return scores
+
+
+class Mahalanobis:
+    """Squared distance with pinv(C + 1e-4 I)."""
+
+    name = "Mahalanobis"
+
+    def fit(self, records: Sequence[Record]) -> None:
+        """Mean and covariance of the successes."""
+        latent = successful_latents(records)
+        self._mean = latent.mean(axis=0)
+        self._precision = np.linalg.pinv(np.cov(latent, rowvar=False) + 1e-4 * np.eye(latent.shape[1]))
+
+    def score(self, record: Record) -> Floats:
+        """(N,)"""
+
+        def distance(latent: Floats) -> Floats:
+            apart = latent - self._mean
+            squared: Floats = np.einsum("ij,jk,ik->i", apart, self._precision, apart)
+            return squared
+
+        return on_ticks(record, distance)
+
+
+class KNearestNeighbours:
+    """Mean Euclidean distance to the five nearest latents of the successes."""
+
+    name = "k nearest neighbours"
+
+    def fit(self, records: Sequence[Record]) -> None:
+        """Stores them."""
+        latent = successful_latents(records)
+        self._index = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(latent))).fit(latent)
+
+    def score(self, record: Record) -> Floats:
+        """(N,)"""
+        return on_ticks(record, lambda latent: self._index.kneighbors(latent)[0].mean(axis=1))
