@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from salus_ros.errors import SalusError
 from salus_ros.types import Image
@@ -29,16 +30,43 @@ def encode_image(image: Image) -> bytes:
     return encoded.tobytes()
 
 
+def encode_depth(depth_mm: NDArray[np.uint16]) -> bytes:
+    """Lossless 16-bit PNG of a depth image (H, W) in millimetres, 0 where there is no depth."""
+    _, encoded = cv2.imencode(".png", depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, PNG_EFFORT])
+    return encoded.tobytes()
+
+
 def decode_image(encoded: bytes) -> Image:
     """Uint8 RGB image of shape (H, W, 3) from PNG, WebP or JPEG bytes.
 
     Raises:
-        SalusError: the bytes are no complete image.
+        SalusError: the bytes are no complete image, or one of depth.
     """
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
+    image = _decode(encoded)
+    if image.dtype != np.uint8:
+        raise SalusError("A depth image was given, and a colour image expected; read it with decode_depth.")
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(image[:, :, 2::-1])
+
+
+def decode_depth(encoded: bytes) -> NDArray[np.float32]:
+    """Depth (H, W) in metres, nan where there is none, from a 16-bit PNG in millimetres.
+
+    Raises:
+        SalusError: the bytes are no complete image, or one of colours.
+    """
+    image = _decode(encoded)
+    if image.dtype != np.uint16:
+        raise SalusError("A colour image was given, and a depth image expected; read it with decode_image.")
+    return np.where(image == 0, np.float32(np.nan), image.astype(np.float32) * np.float32(1e-3))
+
+
+def _decode(encoded: bytes) -> NDArray[Any]:
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) if encoded else None
     if image is None:
         raise SalusError(
             f"{len(encoded)} bytes that begin with {encoded[:4]!r} are no PNG, WebP or JPEG image; "
             "the file they came from is damaged: record it again."
         )
-    return np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8)
+    return np.asarray(image)
