@@ -146,6 +146,18 @@ def profile(topic: str, *, depth: int = 0) -> QoSProfile:
     return replace(row, depth=max(row.depth, depth)).profile()
 
 
+def describe(row: TopicQos) -> str:
+    """The profile in words, as it stands in ``docs/topics.md``."""
+    words = ["reliable" if row.reliable else "best effort", f"depth {row.depth}"]
+    if row.latched:
+        words.append("transient local")
+    if row.deadline_s is not None:
+        words.append(f"deadline {row.deadline_s:g} s")
+    if row.lease_s is not None:
+        words.append(f"liveliness lease {row.lease_s:g} s")
+    return ", ".join(words)
+
+
 def listening_profile(topic: str, depth: int = 100) -> QoSProfile:
     """For a bystander: asks for neither deadline nor liveliness, so that every publisher matches it."""
     row = TABLE[topic]
