@@ -165,15 +165,14 @@ def _paired_seeds(
     """All seeds, those in detail first: saved, harmed, failed in all, the rest."""
     episodes: list[dict[int, Episode]] = [{e.meta.seed: e for e in arm.episodes} for arm in arms]
     of_seed = [{e.seed: e for e in summary.episodes} for summary in summaries]
-    order = sorted(
-        {seed for arm in of_seed for seed in arm}, key=lambda seed: (_interest(of_seed, seed), seed)
-    )
+    detailed = seeds_in_detail(summaries)
+    others = sorted({seed for arm in of_seed for seed in arm} - set(detailed))
     seeds = []
-    for place, seed in enumerate(order):
+    for seed in (*detailed, *others):
         first = next(arm[seed] for arm in of_seed if seed in arm)
         about = ", ".join(part for part in (first.task, first.disturbance or "undisturbed") if part)
         drawn: tuple[tuple[str, Timeline | None], ...] = ()
-        if place < SEEDS_IN_DETAIL:
+        if seed in detailed:
             length_s = _axis_length_s([arm[seed] for arm in episodes if seed in arm])
             drawn = tuple(
                 (arm.name, timeline(by_seed[seed], length_s, edge_px, quality) if seed in by_seed else None)
@@ -182,6 +181,13 @@ def _paired_seeds(
         cells = tuple(_cell(arm[seed]) if seed in arm else None for arm in of_seed)
         seeds.append(PairedSeed(seed, about, _verdict(of_seed, seed), cells, drawn))
     return seeds
+
+
+def seeds_in_detail(summaries: Sequence[ArmSummary]) -> tuple[int, ...]:
+    """The seeds that are drawn: saved, harmed, failed in some arm, then the rest."""
+    of_seed = [{e.seed: e for e in summary.episodes} for summary in summaries]
+    every = {seed for arm in of_seed for seed in arm}
+    return tuple(sorted(every, key=lambda seed: (_interest(of_seed, seed), seed))[:SEEDS_IN_DETAIL])
 
 
 def _interest(of_seed: Sequence[Mapping[int, EpisodeSummary]], seed: int) -> int:

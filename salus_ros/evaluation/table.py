@@ -52,7 +52,7 @@ def summary_table(arms: Sequence[Arm]) -> list[Row]:
 
 
 def terminal_table(arms: Sequence[Arm], title: str = "") -> Table:
-    """The headline table for a terminal."""
+    """The headline table for a terminal; print ``caveats`` under it."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for arm in arms:
@@ -65,8 +65,6 @@ def terminal_table(arms: Sequence[Arm], title: str = "") -> Table:
         intervals = row.intervals or ("",) * len(arms)
         cells = (f"{cell} ({i})" if i else cell for cell, i in zip(row.cells, intervals, strict=True))
         table.add_row(row.label, *cells, *row.differences)
-    table.caption = "\n".join(caveats([summarise_arm(arm) for arm in arms]))
-    table.caption_justify = "left"
     return table
 
 

@@ -12,7 +12,7 @@ from salus_ros.errors import SalusError
 from salus_ros.evaluation import report
 from salus_ros.evaluation.comparison import Arm, compare, harm_beyond_luck, summarise_arm
 from salus_ros.evaluation.report import RunFacts, write_report
-from salus_ros.evaluation.table import summary_table, terminal_table
+from salus_ros.evaluation.table import caveats, summary_table, terminal_table
 from salus_ros.types import Cause, FailureType, Mode
 
 Make = Callable[..., Episode]
@@ -145,8 +145,10 @@ def test_the_table_says_what_happened_and_how_sure_it_is(arms: list[Arm]) -> Non
 def test_the_terminal_table_warns_of_few_episodes(arms: list[Arm]) -> None:
     text = StringIO()
     Console(width=140, file=text).print(terminal_table(arms))
-    assert "With 3 episodes an arm every interval is wide" in text.getvalue()
-    assert "McNemar p = 1" in text.getvalue()
+    said = " ".join(caveats([summarise_arm(arm) for arm in arms]))
+    assert "With 3 episodes an arm every interval is wide" in said
+    assert "McNemar p = 1" in said
+    assert "1 of 3 (1 to 91 %)" in text.getvalue()
 
 
 def test_saved_and_harmed_seeds_are_named(arms: list[Arm]) -> None:
