@@ -39,7 +39,8 @@ def plan(output: PolicyOutput, joints: int, points_max: int) -> str:
     if not 2 <= count <= points_max:
         return f"policy output: {count} points, expected 2 to {points_max}"
     if chunk.time_from_start_s.shape != (count,) or chunk.joint_position_rad.shape != (count, joints):
-        return f"policy output: positions of shape {chunk.joint_position_rad.shape}, expected ({count}, {joints})"
+        shape = chunk.joint_position_rad.shape
+        return f"policy output: positions of shape {shape}, expected ({count}, {joints})"
     if chunk.gripper_opening_m.shape != (count,):
         return f"policy output: gripper of shape {chunk.gripper_opening_m.shape}, expected ({count},)"
     finite = all(

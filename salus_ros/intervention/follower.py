@@ -1,11 +1,12 @@
 """Following a path by scaling its time: between standing (0) and the path's own timing (1).
 
-Of the joints' acceleration one share bends around the path's curves and the other brakes, so that from
-every point the arm can stop on what is left of the path. The speed profile says how fast it may be where.
+Bending around the path's curves may take only a part of the joints' acceleration; the rest brakes, so that
+from every point the arm can stop on what is left of the path. The speed limits say how fast it may be where.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ from salus_ros.types import Floats, JointTrajectory
 
 _GRID_S: Final = 0.01
 _GRID_MAX: Final = 800
-_TRIALS: Final = 9
+_FRACTIONS: Final = np.arange(9) / 8.0
 _STILL: Final = 1e-3
 """A speed scale below this is rest."""
 
@@ -53,7 +54,7 @@ class SpeedLimits:
         """Walk the path backwards from its end, where it must rest."""
         length = path.end_s - path.start_s
         count = min(max(round(length / _GRID_S), 2), _GRID_MAX) + 1
-        grid = np.linspace(path.start_s, path.end_s, count)
+        grid = np.asarray(np.linspace(path.start_s, path.end_s, count), dtype=np.float64)
         _, velocity, acceleration = path.at(grid)
         tiny = 1e-9
         bend = limits.acceleration_rad_s2 * (1.0 - limits.braking_share)
@@ -62,8 +63,8 @@ class SpeedLimits:
             (bend / (np.abs(acceleration) + tiny)).min(axis=1),
         )
         cap = np.minimum(cap, 1.0)
-        rate = (limits.acceleration_rad_s2 * limits.braking_share / (np.abs(velocity) + tiny)).min(axis=1)
-        rate = np.minimum(rate, limits.braking_rate_max_s)
+        left = limits.acceleration_rad_s2 - np.abs(acceleration) * cap[:, None]
+        rate = np.minimum((left / (np.abs(velocity) + tiny)).min(axis=1), limits.braking_rate_max_s)
         steps = np.diff(grid)
         removable = 2.0 * np.minimum(rate[:-1], rate[1:]) * steps
         braking = np.concatenate([[0.0], np.cumsum(removable)])
@@ -107,7 +108,7 @@ class Follower:
         if top < slowest or (top <= 0.0 and self.speed <= 0.0):
             self._profile = self._brake()
             return
-        trials = np.linspace(top, slowest, _TRIALS)
+        trials = top - (top - slowest) * _FRACTIONS
         ramp_end = self.path_time_s + 0.5 * dt * (self.speed + trials)
         lead_end = ramp_end + (lead - dt) * trials
         allowed = np.flatnonzero(
@@ -134,6 +135,12 @@ class Follower:
         """Whether the path can be followed from here at this speed scale."""
         ahead = np.array([self.path_time_s, self.path_time_s + self._limits.lead_s * speed])
         return bool((speed * speed <= self.speed_limits.squared_at(ahead) + 1e-9).all())
+
+    @property
+    def entry_speed(self) -> float:
+        """Speed scale at which the path can be entered."""
+        near = self.speed_limits.grid_s <= self.path.start_s + self._limits.lead_s + _GRID_S
+        return math.sqrt(float(self.speed_limits.speed_squared[near].min()))
 
     @property
     def standing(self) -> bool:

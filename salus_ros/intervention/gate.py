@@ -87,6 +87,8 @@ class Gate:
         self._counts = dict.fromkeys(Mode, 0)
         self._fault = ""
         self._motion: ArmMotion | None = None
+        self._executing: Plan | None = None
+        self._tried: Plan | None = None
         self._renew_motion_state()
 
     def update(self, now_s: float, inputs: GateInputs) -> Decision:
@@ -110,8 +112,8 @@ class Gate:
 
     def _renew_motion_state(self) -> None:
         """Forget the plan and what was driven: at activation."""
-        self._executing: Plan | None = None
-        self._tried: Plan | None = None
+        self._executing = None
+        self._tried = None
         self._bar_s = -math.inf
         self._entry_speed = 1.0
         self._refused_plans = 0
@@ -146,7 +148,7 @@ class Gate:
             present=present if muted else present | learned,
             standing=self._standing(),
             plan_ready=self._plan_ready(inputs.ros_time_s),
-            inputs_missing=senses.missing(now_s),
+            inputs_missing=senses.missing(now_s) if _asks_to_activate(inputs) else "",
             step_s=0.0 if math.isnan(self._last_s) else max(now_s - self._last_s, 0.0),
             progress_s=max(self._motion.advanced_s, 0.0) if self._motion is not None else 0.0,
         )
@@ -220,7 +222,8 @@ class Gate:
             return True
         if self._modes.leaving != Cause.NONE:
             return self._motion.standing
-        return self._motion.standing and self._settled and not self._retrace_due and not self._retracing
+        retracing = self._modes.mode == Mode.REPLAN and (self._retrace_due or self._retracing)
+        return self._motion.standing and self._settled and not retracing
 
     def _newer_plan(self, ros_time_s: float) -> Plan | None:
         """The newest plan, if it may move the arm: newer than the standstill and than the one in hand."""
@@ -416,10 +419,13 @@ class Gate:
 
     def _checked(self, motion: ArmMotion) -> JointTrajectory | None:
         """The command, if it is inside the limits; otherwise none, and the one before ends in its rest."""
-        command = motion.trajectory()
-        objection = self._limits.objection(motion.position, motion.velocity, command)
-        if not objection:
-            return command
+        objection = ""
+        for _ in range(2):
+            command = motion.trajectory()
+            objection = self._limits.objection(motion.position, motion.velocity, command)
+            if not objection:
+                return command
+            motion.stop()
         self._fault = f"a command was withheld: {objection}"
         motion.rest_at(motion.position)
         return None
@@ -451,7 +457,7 @@ class Gate:
                 mode=trigger.mode,
                 cause=trigger.cause,
                 reason=self._why(trigger, entered),
-                speed_scale=min(max(motion.speed, 0.0), 1.0) if following and motion is not None else 0.0,
+                speed_scale=motion.speed if motion is not None and not self._retracing else 0.0,
                 sequence=self._executing.output.sequence if self._executing is not None else -1,
                 path_time_s=motion.path_time_s if following and motion is not None else math.nan,
                 time_in_mode_s=now_s - self._mode_since_s,
@@ -483,3 +489,7 @@ class Gate:
         if entered or not self._reason.startswith(REASONS[trigger.cause]):
             self._reason = text
         return self._reason
+
+
+def _asks_to_activate(inputs: GateInputs) -> bool:
+    return any(request.kind is RequestKind.ACTIVATE for request in inputs.requests)

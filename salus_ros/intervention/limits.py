@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from salus_ros.intervention.path import JointPath
 from salus_ros.robot.model import ArmModel
@@ -38,12 +39,12 @@ class Limits:
             margin: keep the margin to the joints' limits.
         """
         count = min(max(round((path.end_s - path.start_s) / _GRID_S), 1), _GRID_MAX) + 1
-        grid = np.linspace(path.start_s, path.end_s, count)
+        grid = np.asarray(np.linspace(path.start_s, path.end_s, count), dtype=np.float64)
         position, _, _ = path.at(grid)
         reserve = self._margin_rad if margin else -_ROUNDING
-        good = (self._arm.position_lower_rad + reserve <= position).all(axis=1)
-        good &= (position <= self._arm.position_upper_rad - reserve).all(axis=1)
-        good &= self._in_box(position)
+        above = (self._arm.position_lower_rad + reserve <= position).all(axis=1)
+        below = (position <= self._arm.position_upper_rad - reserve).all(axis=1)
+        good = np.logical_and.reduce([above, below, self._in_box(position)])
         bad = np.flatnonzero(~good)
         if len(bad) == 0:
             return path.end_s
@@ -88,7 +89,6 @@ class Limits:
             return "it leaves the workspace box"
         return ""
 
-    def _in_box(self, position: Floats) -> Floats:
+    def _in_box(self, position: Floats) -> NDArray[np.bool_]:
         place = self._arm.forward(position)[..., :3, 3]
-        inside: Floats = ((self._lower_m <= place) & (place <= self._upper_m)).all(axis=-1)
-        return inside
+        return np.asarray(((self._lower_m <= place) & (place <= self._upper_m)).all(axis=-1))

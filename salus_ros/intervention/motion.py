@@ -118,7 +118,8 @@ class ArmMotion:
         window_s = self._entry.window_s if anywhere else 0.0
         first = min(max(due_s - window_s, path.start_s), last_s)
         latest = max(min(due_s + window_s, last_s), first)
-        times = np.linspace(first, latest, max(round((latest - first) / _ENTRY_STEP_S), 0) + 1)
+        cells = max(round((latest - first) / _ENTRY_STEP_S), 1)
+        times = first + (latest - first) * np.arange(cells + 1) / cells
         places, _, _ = path.at(times)
         gaps = np.abs(places - self.position).max(axis=1)
         costs = gaps + self._entry.time_weight_rad_s * np.abs(times - due_s)
@@ -143,7 +144,7 @@ class ArmMotion:
             return Entry(False, "the way to it leaves the joint limits or the workspace box")
         follower = Follower(joined, self._motion, self.speed)
         if not follower.allows(self.speed):
-            return Entry(False, speed=float(follower.speed_limits.speed_squared[0]) ** 0.5)
+            return Entry(False, speed=follower.entry_speed)
         self._follower, self._rest = follower, None
         return Entry(True)
 

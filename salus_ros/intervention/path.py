@@ -33,6 +33,15 @@ class Blend:
     coefficients: Floats
     """(6, J), a polynomial in (time - start) / duration, constant term first."""
 
+    def at(self, time_s: Floats) -> tuple[Floats, Floats, Floats]:
+        """(N, J) each: the difference and its first and second derivative, inside the blend."""
+        u = ((time_s - self.start_s) / self.duration_s)[:, None]
+        c0, c1, c2, c3, c4, c5 = self.coefficients
+        value = c0 + u * (c1 + u * (c2 + u * (c3 + u * (c4 + u * c5))))
+        first = c1 + u * (2.0 * c2 + u * (3.0 * c3 + u * (4.0 * c4 + u * (5.0 * c5))))
+        second = 2.0 * c2 + u * (6.0 * c3 + u * (12.0 * c4 + u * (20.0 * c5)))
+        return value, first / self.duration_s, second / self.duration_s**2
+
 
 @dataclass(frozen=True, slots=True)
 class JointPath:
@@ -55,24 +64,23 @@ class JointPath:
         Returns:
             Three arrays (N, J) in rad, rad/s and rad/s^2 at nominal speed.
         """
-        time = np.clip(time_s, self.start_s, self.end_s)
+        time = np.minimum(np.maximum(time_s, self.start_s), self.end_s)
         scaled = (time - self._origin_s) / self._step_s
-        index = np.clip(scaled.astype(np.intp), 0, len(self._segments) - 1)
+        index = np.minimum(scaled.astype(np.intp), len(self._segments) - 1)
         u = (scaled - index)[:, None]
         a0, a1, a2, a3 = self._segments[index].transpose(1, 0, 2)
-        position = a0 + u * (a1 + u * (a2 + u * a3))
-        velocity = (a1 + u * (2.0 * a2 + u * (3.0 * a3))) / self._step_s
-        acceleration = (2.0 * a2 + u * (6.0 * a3)) / self._step_s**2
-        if self._blend is not None:
-            fade = (time - self._blend.start_s) / self._blend.duration_s
-            inside = fade < 1.0
-            if inside.any():
-                powers, first, second = _powers(np.where(inside, fade, 1.0))
-                c = self._blend.coefficients
-                duration = self._blend.duration_s
-                position = position + powers @ c
-                velocity = velocity + first @ c / duration
-                acceleration = acceleration + second @ c / duration**2
+        u3a3 = u * a3
+        position = a0 + u * (a1 + u * (a2 + u3a3))
+        velocity = (a1 + u * (2.0 * a2 + 3.0 * u3a3)) / self._step_s
+        acceleration = (2.0 * a2 + 6.0 * u3a3) / self._step_s**2
+        blend = self._blend
+        if blend is not None:
+            inside = np.flatnonzero(time < blend.start_s + blend.duration_s)
+            if len(inside):
+                offset, first, second = blend.at(time[inside])
+                position[inside] += offset
+                velocity[inside] += first
+                acceleration[inside] += second
         return position, velocity, acceleration
 
     def ending_at(self, end_s: float) -> JointPath:
@@ -119,10 +127,11 @@ def spline(time_s: Floats, points_rad: Floats, tolerance_rad: float, points_max:
         count = round((float(time_s[-1]) - float(time_s[0])) / step) + 1
         if not 2 <= count <= points_max:
             raise PathError(f"its uneven steps need {count} points, expected at most {points_max}")
-        knots = np.linspace(float(time_s[0]), float(time_s[-1]), count)
+        knots = np.asarray(np.linspace(float(time_s[0]), float(time_s[-1]), count))
         step = float(knots[1] - knots[0])
         points = _polyline(time_s, points_rad, knots)
-    checks = np.linspace(knots[0], knots[-1], _CHECKS_PER_SEGMENT * (len(knots) - 1) + 1)
+    count = _CHECKS_PER_SEGMENT * (len(knots) - 1)
+    checks = knots[0] + (knots[-1] - knots[0]) * np.arange(count + 1) / count
     lines = _polyline(time_s, points_rad, checks)
     control = points.copy()
     for _ in range(_CORRECTIONS):
@@ -165,16 +174,4 @@ def _fade(position: Floats, velocity: Floats, acceleration: Floats) -> Floats:
             15.0 * position + 8.0 * velocity + 1.5 * acceleration,
             -6.0 * position - 3.0 * velocity - 0.5 * acceleration,
         ]
-    )
-
-
-def _powers(u: Floats) -> tuple[Floats, Floats, Floats]:
-    """(N, 6) powers of u and their first and second derivatives."""
-    one, zero = np.ones_like(u), np.zeros_like(u)
-    u2, u3 = u * u, u * u * u
-    u4 = u2 * u2
-    return (
-        np.stack([one, u, u2, u3, u4, u4 * u], axis=1),
-        np.stack([zero, one, 2.0 * u, 3.0 * u2, 4.0 * u3, 5.0 * u4], axis=1),
-        np.stack([zero, zero, 2.0 * one, 6.0 * u, 12.0 * u2, 20.0 * u3], axis=1),
     )

@@ -68,13 +68,13 @@ class GateSettings(BaseModel):
         0.9, gt=0, le=1, description="Share of the joints' velocity limits that is used."
     )
     acceleration_fraction: float = Field(
-        0.9, gt=0, le=1, description="Share of the joints' acceleration limits that is used."
+        0.8, gt=0, le=1, description="Share of the joints' acceleration limits that is used."
     )
     braking_share: float = Field(
-        0.5,
+        0.2,
         gt=0,
         lt=1,
-        description="Share of the acceleration kept for braking on the path; the rest is for its curves.",
+        description="Least share of the acceleration kept for braking on the path, whatever its curves ask.",
     )
     braking_rate_max_s: float = Field(
         20.0, gt=0, description="Fastest change of the speed scale when slowing, however slow the path [1/s]."

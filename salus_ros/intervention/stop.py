@@ -15,7 +15,7 @@ import numpy as np
 from salus_ros.types import Floats, JointTrajectory
 
 _TAIL_POINTS: Final = 8
-_MOVE_POINTS: Final = 8
+_FRACTIONS: Final = np.arange(8) / 7.0
 _DURATIONS_S: Final = np.geomspace(0.03, 4.0, 40)
 
 
@@ -87,12 +87,12 @@ class RestMove:
 
     def trajectory_from(self, elapsed_s: float, first_s: float) -> JointTrajectory:
         """What is left of it after ``elapsed_s``; its first point lies at least ``first_s`` ahead."""
-        left = max(self.duration_s - elapsed_s, 0.0)
-        times = np.linspace(min(first_s, left), max(left, first_s), _MOVE_POINTS if left > first_s else 1)
-        position, velocity = self._at(np.clip((elapsed_s + times) / self.duration_s, 0.0, 1.0))
+        left = self.duration_s - elapsed_s
         if left <= first_s:
-            position, velocity = self.target_rad[None, :].copy(), np.zeros_like(velocity)
-            times = np.array([first_s])
+            still = np.zeros_like(self.target_rad)[None]
+            return JointTrajectory(np.array([first_s]), self.target_rad[None].copy(), still)
+        times = first_s + (left - first_s) * _FRACTIONS
+        position, velocity = self._at((elapsed_s + times) / self.duration_s)
         velocity[-1] = 0.0
         return JointTrajectory(times, position, velocity)
 

@@ -149,14 +149,18 @@ class World:
         self.sequence += 1
         steps = 0.05 * np.arange(0, 17)
         wanted = self.goal(self.progress_s + steps)
-        points = self.measured + (wanted - wanted[0]) + (wanted[0] - self.measured) * np.minimum(
-            steps / 0.5, 1.0
-        )[:, None]
+        points = (
+            self.measured
+            + (wanted - wanted[0])
+            + (wanted[0] - self.measured) * np.minimum(steps / 0.5, 1.0)[:, None]
+        )
         points = points[1:] + self.noise_rad * self.random.standard_normal(7)
         return output(self.sequence, chunk(self.ros_s, points))
 
     def robot_state(self) -> RobotState:
-        return RobotState(self.ros_s, self.measured.copy(), self._velocity(), self.effort.copy(), self.gripper_m)
+        return RobotState(
+            self.ros_s, self.measured.copy(), self._velocity(), self.effort.copy(), self.gripper_m
+        )
 
     def _velocity(self) -> Floats:
         q, _ = self.controller.at(self.now_s)
@@ -241,4 +245,15 @@ class World:
         )
 
 
-__all__ = ["ARM", "HOME", "PERIOD_S", "Controller", "World", "chunk", "output", "prediction", "replace", "sway"]
+__all__ = [
+    "ARM",
+    "HOME",
+    "PERIOD_S",
+    "Controller",
+    "World",
+    "chunk",
+    "output",
+    "prediction",
+    "replace",
+    "sway",
+]
