@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from salus_ros.nodes.graph import Graph
 
-pytest.register_assert_rewrite("integration.helpers")
+sys.path.insert(0, str(Path(__file__).parent))  # for graph_helpers
 
 PLUGIN_FOLDER = Path(__file__).parent / "policy_plugin"
 _DOMAINS = itertools.count()
@@ -38,8 +39,3 @@ def graph(tmp_path: Path) -> Iterator[Graph]:
         environment={"PYTHONPATH": os.pathsep.join([str(PLUGIN_FOLDER), os.environ.get("PYTHONPATH", "")])},
     ) as running:
         yield running
-
-
-@pytest.fixture
-def log_on_failure(request: pytest.FixtureRequest, graph: Graph) -> Iterator[Callable[[], str]]:
-    yield lambda: "\n".join(f"{p.name}:\n{p.read_text()}" for p in graph.log_dir.glob("*.log"))

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from salus_ros.errors import SalusError
+from salus_ros.nodes.lifecycle import GuardedNode, ManagedNode
+
+
+class Node(ManagedNode):
+    """Fails where it is told to."""
+
+    def __init__(self, name: str, **arguments: Any) -> None:
+        super().__init__(name, **arguments)
+        self.fails: set[str] = set()
+        self.done: list[str] = []
+        self.heard: list[tuple[str, str]] = []
+
+    def _do(self, what: str) -> None:
+        if what in self.fails:
+            raise SalusError(f"{what} was told to fail")
+        self.done.append(what)
+
+    def configure(self) -> None:
+        self._do("configure")
+
+    def activate(self) -> None:
+        self._do("activate")
+
+    def deactivate(self) -> None:
+        self._do("deactivate")
+
+    def on_callback_error(self, where: str, error: Exception) -> None:
+        self.heard.append((where, str(error)))
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Any]) -> Any:
+    return make_node(node_class=Node)
+
+
+def test_callbacks_pass_the_gate_only_while_the_node_is_active(node: Node) -> None:
+    heard: list[int] = []
+    callback = node.when_active(heard.append)
+    callback(1)
+    node.trigger_configure()
+    callback(2)
+    node.trigger_activate()
+    callback(3)
+    node.trigger_deactivate()
+    callback(4)
+    assert heard == [3]
+
+
+def test_a_failed_configure_leaves_the_node_unconfigured_and_it_can_be_tried_again(node: Node) -> None:
+    node.fails = {"configure"}
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    node.fails = set()
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+def test_a_failed_activate_leaves_the_node_inactive_and_its_publishers_silent(node: Node) -> None:
+    node.trigger_configure()
+    node.fails = {"activate"}
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert not node.active
+    node.fails = set()
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS, "an inactive node can be activated"
+
+
+def test_an_exception_in_a_callback_is_counted_and_reported_and_goes_no_further(node: Node) -> None:
+    def broken(_message: object) -> str:
+        raise ValueError("cause")
+
+    assert node.guard(broken, fallback="instead")(None) == "instead"
+    assert node.callback_errors == {"broken": 1}
+    assert node.heard == [("broken", "cause")]
+
+
+def test_an_exception_in_a_timer_does_not_end_the_loop(make_node: Callable[..., Any]) -> None:
+    node = make_node(node_class=GuardedNode)
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 1:
+            raise ValueError("first tick")
+
+    node.create_steady_timer(0.001, tick)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    for _ in range(200):
+        executor.spin_once(timeout_sec=0.1)
+        if ticks > 2:
+            break
+    executor.shutdown()
+    assert ticks > 2
+    assert node.callback_errors == {"tick": 1}
+
+
+def test_polled_subscriptions_wait_for_the_poll_and_keep_the_order_of_arrival(
+    make_node: Callable[..., Any],
+) -> None:
+    from std_msgs.msg import String
+
+    node = make_node(node_class=GuardedNode)
+    heard: list[str] = []
+    for topic in ("one", "two"):
+        node.create_polled_subscription(String, topic, lambda message: heard.append(message.data), 10)
+    publishers = [node.create_publisher(String, topic, 10) for topic in ("one", "two")]
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    for publisher in publishers:
+        while publisher.get_subscription_count() == 0:
+            executor.spin_once(timeout_sec=0.01)
+    for index, publisher in enumerate((*publishers, *publishers)):
+        publisher.publish(String(data=str(index)))
+    for _ in range(5):
+        executor.spin_once(timeout_sec=0.01)
+    assert heard == [], "the executor must not deliver them"
+    for _ in range(200):
+        node.poll()
+        if len(heard) == 4:
+            break
+        executor.spin_once(timeout_sec=0.01)
+    executor.shutdown()
+    assert heard == ["0", "1", "2", "3"]
