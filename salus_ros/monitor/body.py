@@ -129,24 +129,22 @@ class Body:
             frames[name] = (base, pose_from_numbers(numbers))
         return cls(model, shapes, frames)
 
-    def tool(self, position_rad: Floats) -> Floats:
-        """(..., 4, 4), tool poses in the base frame for joint positions (..., J)."""
-        return self.model.forward(position_rad)
+    def links(self, position_rad: Floats) -> Floats:
+        """(..., L, 4, 4), link poses in the base frame for joint positions (..., J); the tool is the last."""
+        return self.model.link_poses(position_rad)
 
-    def frame(self, name: str, position_rad: Floats) -> Floats:
-        """(4, 4), pose of a frame in the base frame for joint positions (J,)."""
+    def frame(self, name: str, links: Floats) -> Floats:
+        """(..., 4, 4), pose of a frame in the base frame for link poses (..., L, 4, 4)."""
         carrier, pose = self.frames[name]
-        result: Floats = self.model.link_poses(position_rad)[self._link[carrier]] @ pose
+        result: Floats = links[..., self._link[carrier], :, :] @ pose
         return result
 
-    def capsules(
-        self, position_rad: Floats, opening_m: float | Floats, *, gripper_only: bool = False
-    ) -> Capsules:
-        """The arm without its base, or hand and fingers only, at joint positions (..., J)."""
+    def capsules(self, links: Floats, opening_m: float, *, gripper_only: bool = False) -> Capsules:
+        """The arm without its base, or hand and fingers only, for link poses (..., L, 4, 4)."""
         shapes = self._gripper if gripper_only else self._all
-        poses = self.model.link_poses(position_rad)[..., shapes.link, :, :]
+        poses = links[..., shapes.link, :, :]
         rotation, origin = poses[..., :3, :3], poses[..., :3, 3]
-        moved = shapes.per_opening * np.nan_to_num(np.asarray(opening_m, float), nan=0.0)[..., None, None]
+        moved = shapes.per_opening * (opening_m if np.isfinite(opening_m) else 0.0)
         return Capsules(
             start_m=np.einsum("...cij,...cj->...ci", rotation, shapes.start_m + moved) + origin,
             end_m=np.einsum("...cij,...cj->...ci", rotation, shapes.end_m + moved) + origin,

@@ -15,7 +15,7 @@ import numpy as np
 from salus_ros.monitor.body import Body
 from salus_ros.monitor.scenery import Scene
 from salus_ros.monitor.settings import MonitorSettings
-from salus_ros.monitor.view import Motion, Plan, Scenery, View
+from salus_ros.monitor.view import AHEAD_S, RECENT_S, SAME_INSTANT_S, Motion, Plan, Scenery, View
 from salus_ros.types import InterventionState, PointCloud, PolicyOutput, RobotState
 
 HISTORY_S: Final = 1.0
@@ -34,6 +34,7 @@ class Inputs:
     def __init__(self, settings: MonitorSettings, body: Body) -> None:
         self._settings = settings
         self._body = body
+        self._joints = len(body.model.joint_names)
         self.refused: Counter[str] = Counter()
         """Messages that could not be used, by reason."""
         self.clear()
@@ -48,7 +49,7 @@ class Inputs:
 
     def robot(self, state: RobotState) -> None:
         """Takes a measured state; one with positions of the wrong length or not finite is refused."""
-        joints = (len(self._body.model.joint_names),)
+        joints = (self._joints,)
         shapes = {
             np.shape(state.joint_position_rad),
             np.shape(state.joint_velocity_rad_s),
@@ -60,7 +61,7 @@ class Inputs:
             self.refused["joint state that is not finite"] += 1
         elif self._in_order(state.stamp_s, self._robot[-1].stamp_s if self._robot else None):
             self._robot.append(state)
-            while self._robot[0].stamp_s < state.stamp_s - HISTORY_S:
+            while self._robot[0].stamp_s < state.stamp_s - HISTORY_S - SAME_INSTANT_S:
                 self._robot.popleft()
 
     def intervention(self, state: InterventionState) -> None:
@@ -69,18 +70,17 @@ class Inputs:
             self.refused["intervention state that is not finite"] += 1
         elif self._in_order(state.stamp_s, self._states[-1].stamp_s if self._states else None):
             self._states.append(state)
-            while self._states[0].stamp_s < state.stamp_s - HISTORY_S:
+            while self._states[0].stamp_s < state.stamp_s - HISTORY_S - SAME_INSTANT_S:
                 self._states.popleft()
 
     def policy(self, output: PolicyOutput) -> None:
         """Takes a policy output; one whose chunk is no trajectory of this arm is refused."""
         chunk = output.chunk
         times = np.asarray(chunk.time_from_start_s)
-        joints = len(self._body.model.joint_names)
         if (
             times.ndim != 1
             or len(times) == 0
-            or np.shape(chunk.joint_position_rad) != (len(times), joints)
+            or np.shape(chunk.joint_position_rad) != (len(times), self._joints)
             or np.shape(chunk.gripper_opening_m) != (len(times),)
         ):
             self.refused["policy output of the wrong shape"] += 1
@@ -96,7 +96,7 @@ class Inputs:
             self._plans.append(
                 Plan(
                     output=output,
-                    tool=self._body.tool(chunk.joint_position_rad),
+                    tool=self._body.links(chunk.joint_position_rad)[:, -1],
                     reference=replace(reference, reference=None) if reference is not None else None,
                     reference_path_time_s=path_time_s,
                 )
@@ -122,6 +122,11 @@ class Inputs:
         )
         plans = [p for p in self._plans if now_s - p.output.stamp_s <= limits.policy_max_age_s]
         followed, path_time_s = self._followed(now_s) if plans else (None, float("nan"))
+        rows = [] if motion is None else [motion.position_rad[[-1, motion.since(RECENT_S).start]]]
+        if followed is not None:
+            rows.append(followed.joints_at(path_time_s + np.array(AHEAD_S)))
+        # One call for all: forward kinematics costs the same for one configuration as for ten.
+        links = self._body.links(np.concatenate(rows) if rows else np.empty((0, self._joints)))
         state = self._states[-1] if self._states else None
         cloud = self._cloud
         if cloud is not None and motion is not None and self._scenery is None:
@@ -132,10 +137,12 @@ class Inputs:
             settings=limits,
             body=self._body,
             motion=motion,
-            tool=self._body.tool(motion.position_rad[-1]) if motion is not None else None,
+            links=None if motion is None else links[0],
+            tool_before_m=None if motion is None else links[1, -1, :3, 3],
             plan=plans[-1] if plans else None,
             followed=followed,
             path_time_s=path_time_s,
+            links_ahead=None if followed is None else links[-len(AHEAD_S) :],
             before=self._plans[-2].output if plans and len(self._plans) > 1 else None,
             scenery=scenery if motion is not None else None,
             intervention=state

@@ -28,9 +28,9 @@ COLUMN_M: Final = 0.15
 """How far under the grasp the column reaches in which an object may lie."""
 
 
-def points_in_base(body: Body, cloud: PointCloud, motion: Motion) -> Floats:
-    """(N, 3), the finite points in the base frame, at the joint positions of the cloud's stamp."""
-    pose = body.frame(cloud.frame_id, motion.at(cloud.stamp_s))
+def points_in_base(body: Body, cloud: PointCloud, links: Floats) -> Floats:
+    """(N, 3), the finite points in the base frame, for the link poses (L, 4, 4) at the cloud's stamp."""
+    pose = body.frame(cloud.frame_id, links)
     points = np.asarray(cloud.points_m, np.float64)
     points = np.round(points[np.isfinite(points).all(axis=1)] / RESOLUTION_M) * RESOLUTION_M
     moved: Floats = points @ pose[:3, :3].T + pose[:3, 3]
@@ -46,14 +46,14 @@ class Scene:
 
     def scenery(self, cloud: PointCloud, motion: Motion) -> Scenery:
         """What the newest cloud shows; the robot is where it was at the cloud's stamp."""
-        position = motion.at(cloud.stamp_s)
+        links = self._body.links(motion.at(cloud.stamp_s))
         opening = float(motion.opening_m[int(np.abs(motion.stamp_s - cloud.stamp_s).argmin())])
-        points = points_in_base(self._body, cloud, motion)
+        points = points_in_base(self._body, cloud, links)
         points = points[points[:, 2] > self._settings.support_height_m]
         step = -(-len(points) // self._settings.max_points)
         points = points[:: max(step, 1)]
-        in_grasp, under_grasp = _grasp(points, self._body.tool(position), opening)
-        robot = (self._body.capsules(position, opening).distance(points) < SKIN_M).any(axis=0)
+        in_grasp, under_grasp = _grasp(points, links[-1], opening)
+        robot = (self._body.capsules(links, opening).distance(points) < SKIN_M).any(axis=0)
         kept = ~robot & ~in_grasp
         return Scenery(
             stamp_s=cloud.stamp_s,

@@ -7,12 +7,20 @@ J is the number of arm joints, T of points in a chunk.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from salus_ros.monitor.body import Body
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.types import Floats, InterventionState, PolicyOutput
+
+SAME_INSTANT_S: Final = 1e-6
+"""Stamps closer than this are one: they are sums of periods, or seconds since 1970 in double precision."""
+RECENT_S: Final = 0.1
+"""Over how much of the history speeds are averaged."""
+AHEAD_S: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Where along the plan signals look, up to the longest horizon."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +46,7 @@ class Plan:
 
     def gripper_at(self, path_time_s: float | Floats) -> Floats:
         """(...,), gripper opening commanded at path times, m: that of the newest point reached."""
-        index = np.searchsorted(self.time_s, np.asarray(path_time_s) + 1e-9, side="right") - 1
+        index = np.searchsorted(self.time_s, np.asarray(path_time_s) + SAME_INSTANT_S, side="right") - 1
         return np.asarray(self.output.chunk.gripper_opening_m)[np.clip(index, 0, len(self.time_s) - 1)]
 
     def tool_at(self, path_time_s: float | Floats) -> Floats:
@@ -63,11 +71,11 @@ class Motion:
 
     def since(self, age_s: float) -> slice:
         """The states that are at most this much older than the newest."""
-        first = int(np.searchsorted(self.stamp_s, self.stamp_s[-1] - age_s - 1e-9))
+        first = int(np.searchsorted(self.stamp_s, self.stamp_s[-1] - age_s - SAME_INSTANT_S))
         return slice(first, len(self.stamp_s))
 
-    def at(self, stamp_s: float) -> Floats:
-        """(J,), joint positions at a time inside the history."""
+    def at(self, stamp_s: float | Floats) -> Floats:
+        """(..., J), joint positions at times inside the history."""
         return _interpolate(self.stamp_s, self.position_rad, stamp_s)
 
 
@@ -94,18 +102,27 @@ class View:
     settings: MonitorSettings
     body: Body
     motion: Motion | None
-    tool: Floats | None
-    """(4, 4), measured tool pose in the base frame."""
+    links: Floats | None
+    """(L, 4, 4), measured link poses in the base frame; the tool is the last."""
+    tool_before_m: Floats | None
+    """(3,), measured tool position ``RECENT_S`` ago, or where the history begins."""
     plan: Plan | None
     """The newest plan."""
     followed: Plan | None
     """The plan that the gate executes; the newest where no gate reports."""
     path_time_s: float
     """Time on the followed plan; nan without one."""
+    links_ahead: Floats | None
+    """(len(AHEAD_S), L, 4, 4), link poses along the followed plan from now on."""
     before: PolicyOutput | None
     """The policy output before the newest."""
     scenery: Scenery | None
     intervention: InterventionState | None
+
+    @property
+    def tool(self) -> Floats | None:
+        """(4, 4), measured tool pose in the base frame."""
+        return None if self.links is None else self.links[-1]
 
 
 def _interpolate(times: Floats, rows: Floats, at: float | Floats) -> Floats:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from salus_ros.monitor.signals.base import Signal, family
-from salus_ros.monitor.view import Motion, View
+from salus_ros.monitor.view import RECENT_S, Motion, View
 from salus_ros.types import Floats
 
-RECENT_S = 0.1
 FLAT_S = 0.5
 """The opening's change is judged over this time."""
 

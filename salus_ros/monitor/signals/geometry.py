@@ -11,11 +11,8 @@ import numpy as np
 
 from salus_ros.monitor.body import Capsules
 from salus_ros.monitor.signals.base import Signal, family
-from salus_ros.monitor.view import View
+from salus_ros.monitor.view import AHEAD_S, View
 from salus_ros.types import Floats
-
-AHEAD_S = 0.6
-STEPS_AHEAD = 7
 
 
 @family(
@@ -27,7 +24,7 @@ STEPS_AHEAD = 7
         "m",
         -0.1,
         1.0,
-        "Smallest clearance of hand and fingers along the next 0.6 s of the plan.",
+        "Smallest clearance of hand and fingers along the next 0.5 s of the plan.",
     ),
     Signal("planned_approach", "m", -1.0, 1.0, "Clearance now minus the smallest planned one."),
     Signal(
@@ -51,31 +48,28 @@ STEPS_AHEAD = 7
 def geometry(view: View) -> dict[str, float]:
     """Clearances, time to contact, and what lies in the grasp."""
     seen, moved, tool = view.scenery, view.motion, view.tool
-    if seen is None or moved is None or tool is None:
+    if seen is None or moved is None or tool is None or view.links is None:
         return {}
     cap = view.settings.clearance_cap_m
     points = seen.obstacles_m
-    position, opening = moved.position_rad[-1], float(moved.opening_m[-1])
-    gripper = _clearance(view.body.capsules(position, opening, gripper_only=True), points, cap)
+    opening = float(moved.opening_m[-1])
+    gripper = _clearance(view.body.capsules(view.links, opening, gripper_only=True), points, cap)
     values = {
         "clearance_gripper": float(gripper),
-        "clearance_arm": float(_clearance(view.body.capsules(position, opening), points, cap)),
+        "clearance_arm": float(_clearance(view.body.capsules(view.links, opening), points, cap)),
         "beside": _beside(points, tool, cap),
         "between_fingers": float(np.log10(1.0 + seen.between_fingers)),
         "below_fingers": float(np.log10(1.0 + seen.below_fingers)),
         "visible": float(np.log10(1.0 + seen.visible)),
     }
-    if view.followed is not None:
-        ahead = np.linspace(0.0, AHEAD_S, STEPS_AHEAD, dtype=np.float64)
-        along = view.followed.joints_at(view.path_time_s + ahead)
-        clear = _clearance(
-            view.body.capsules(along, np.full(STEPS_AHEAD, opening), gripper_only=True), points, cap
-        )
+    if view.links_ahead is not None:
+        along = view.body.capsules(view.links_ahead, opening, gripper_only=True)
+        clear = _clearance(along, points, cap)
         touching = np.flatnonzero(clear < view.settings.contact_distance_m)
         values |= {
             "planned_clearance": float(clear.min()),
             "planned_approach": float(gripper - clear.min()),
-            "time_to_contact": float(ahead[touching[0]]) if len(touching) else 1.0,
+            "time_to_contact": AHEAD_S[touching[0]] if len(touching) else 1.0,
         }
     return values
 

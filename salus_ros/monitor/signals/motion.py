@@ -9,13 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from salus_ros.monitor.signals.base import Signal, family
-from salus_ros.monitor.view import Motion, View
+from salus_ros.monitor.view import AHEAD_S, RECENT_S, SAME_INSTANT_S, Motion, View
 from salus_ros.types import Floats
-
-AHEAD_S = 0.5
-"""How far along the plan signals look: the longest horizon."""
-RECENT_S = 0.1
-"""Over how much of the history speeds are averaged."""
 
 
 @family(
@@ -52,7 +47,7 @@ def motion(view: View) -> dict[str, float]:
 
 def _measured(view: View) -> dict[str, float]:
     moved, tool = view.motion, view.tool
-    if moved is None or tool is None:
+    if moved is None or tool is None or view.tool_before_m is None:
         return {}
     values = {
         "tool_height": float(tool[2, 3]),
@@ -64,7 +59,7 @@ def _measured(view: View) -> dict[str, float]:
     values["joint_speed"] = float((np.abs(moved.velocity_rad_s[recent]).mean(axis=0) / limit).max())
     elapsed = moved.stamp_s[-1] - moved.stamp_s[recent.start]
     if elapsed > 0.0:
-        velocity = (tool[:3, 3] - view.body.tool(moved.position_rad[recent.start])[:3, 3]) / elapsed
+        velocity = (tool[:3, 3] - view.tool_before_m) / elapsed
         values["tool_speed"], values["tool_rise"] = float(np.linalg.norm(velocity)), float(velocity[2])
     values["jerk"] = _roughness(moved)
     values["reversals"] = _reversals(_resampled(moved))
@@ -73,12 +68,10 @@ def _measured(view: View) -> dict[str, float]:
 
 def _planned(view: View) -> dict[str, float]:
     values: dict[str, float] = {}
-    if view.followed is not None:
-        points = view.followed.tool_at(
-            np.linspace(view.path_time_s, view.path_time_s + AHEAD_S, 6, dtype=np.float64)
-        )
+    if view.links_ahead is not None:
+        points = view.links_ahead[:, -1, :3, 3]
         values |= {
-            "planned_speed": float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum()) / AHEAD_S,
+            "planned_speed": float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum()) / AHEAD_S[-1],
             "planned_rise": float(points[-1, 2] - points[0, 2]),
             "planned_lowest": float(points[:, 2].min()),
         }
@@ -108,12 +101,8 @@ def _roughness(moved: Motion) -> float:
 
 def _resampled(moved: Motion) -> Floats:
     """Joint positions every 0.1 s, so that sensor noise does not pass for a change of direction."""
-    first, last = moved.stamp_s[0], moved.stamp_s[-1]
-    times = np.arange(last, first - 1e-9, -RECENT_S)[::-1]
-    positions: Floats = moved.position_rad[
-        np.searchsorted(moved.stamp_s, times - 1e-9).clip(max=len(moved.stamp_s) - 1)
-    ]
-    return positions
+    steps = int((moved.stamp_s[-1] - moved.stamp_s[0]) / RECENT_S + SAME_INSTANT_S)
+    return moved.at(moved.stamp_s[-1] - RECENT_S * np.arange(steps, -1, -1))
 
 
 def _reversals(positions: Floats) -> float:

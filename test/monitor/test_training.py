@@ -1,0 +1,150 @@
+"""Training end to end on episodes in which a failure is foreseeable by construction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_episodes import Recipe, make_episode
+
+from salus_ros.cli.main import main
+from salus_ros.data.store import Store
+from salus_ros.errors import SalusError
+from salus_ros.monitor.checkpoint import Checkpoint
+from salus_ros.monitor.dataset import Sample, load_samples, sample, shuffle_labels
+from salus_ros.monitor.examination import as_text, examine, judgements
+from salus_ros.monitor.perception import Perception
+from salus_ros.monitor.settings import MonitorSettings
+from salus_ros.monitor.splits import SHARES, Split, split_of
+from salus_ros.monitor.training import TrainingSettings, train
+
+EPISODES = 80
+RECIPE = Recipe(length_s=3.5, points=0, robot_period_s=0.05)
+SETTINGS = TrainingSettings(
+    members=1, channels=24, epochs=12, patience=12, learning_rate=8e-3, alpha=0.15, novelty_alpha=0.15
+)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    perception = Perception(MonitorSettings())
+    found = [sample(make_episode(seed, RECIPE), perception) for seed in range(EPISODES)]
+    return [s for s in found if s is not None]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(samples: list[Sample]) -> Checkpoint:
+    return train(samples, SETTINGS, MonitorSettings(), progress=False)
+
+
+def held_out(samples: list[Sample]) -> list[Sample]:
+    return [s for s in samples if s.split in (Split.TEST, Split.CALIBRATE)]
+
+
+def mean_auroc(figures: dict) -> float:  # type: ignore[type-arg]
+    return float(
+        np.mean([c["value"] for row in figures["auroc"].values() for c in row if c["value"] is not None])
+    )
+
+
+def test_a_foreseeable_failure_is_foreseen(checkpoint: Checkpoint, samples: list[Sample]) -> None:
+    figures = examine(checkpoint, held_out(samples))
+    assert mean_auroc(figures) > 0.9, as_text(figures)
+    hits = sum(hit for hit, _ in figures["foreseen_first_onsets"].values())
+    onsets = sum(of for _, of in figures["foreseen_first_onsets"].values())
+    assert hits >= 0.7 * onsets, as_text(figures)
+
+
+def test_with_shuffled_labels_it_comes_out_at_chance(samples: list[Sample]) -> None:
+    shuffled = shuffle_labels(samples, seed=1)
+    figures = examine(train(shuffled, SETTINGS, MonitorSettings(), progress=False), held_out(shuffled))
+    assert abs(mean_auroc(figures) - 0.5) < 0.08, as_text(figures)
+
+
+def test_the_same_seed_gives_the_same_monitor(samples: list[Sample]) -> None:
+    quick = SETTINGS.model_copy(update={"epochs": 1})
+    a, b = (train(samples, quick, MonitorSettings(), progress=False) for _ in range(2))
+    other = train(samples, quick.model_copy(update={"seed": 1}), MonitorSettings(), progress=False)
+    name = "head.weight"
+    np.testing.assert_array_equal(a.members[0][name], b.members[0][name])
+    assert not np.array_equal(a.members[0][name], other.members[0][name])
+
+
+def test_the_deployed_monitor_says_what_training_measured(
+    checkpoint: Checkpoint, samples: list[Sample]
+) -> None:
+    from salus_ros.monitor import Monitor
+    from salus_ros.monitor.replay import feed
+
+    episode = make_episode(3, RECIPE)
+    monitor = Monitor(checkpoint)
+    expected = judgements(checkpoint, samples[3])
+    seen = []
+
+    def look(now_s: float) -> None:
+        seen.append(monitor.predict(now_s))
+
+    feed(episode, monitor._perception.inputs, samples[3].time_s, look)
+    for live, offline in zip(seen, expected, strict=True):
+        assert live is not None
+        np.testing.assert_allclose(live.probability, offline.probability, atol=1e-6)
+        assert live.out_of_distribution == offline.out_of_distribution
+
+
+def test_successes_of_the_calibration_set_raise_no_more_alarms_than_promised(
+    checkpoint: Checkpoint, samples: list[Sample]
+) -> None:
+    successes = [s for s in samples if s.split is Split.CALIBRATE and s.success]
+    alarmed = sum(any(p.alarm for p in judgements(checkpoint, s)) for s in successes)
+    assert alarmed <= SETTINGS.alpha * (len(successes) + 1)
+
+
+def test_too_few_successes_for_the_rate_are_refused_before_training(samples: list[Sample]) -> None:
+    with pytest.raises(SalusError, match="needs 999 or more"):
+        train(samples, SETTINGS.model_copy(update={"alpha": 0.001}), MonitorSettings(), progress=False)
+
+
+def test_a_data_set_without_failures_is_refused(samples: list[Sample]) -> None:
+    with pytest.raises(SalusError, match="not both a failure and a success"):
+        train([s for s in samples if s.success], SETTINGS, MonitorSettings(), progress=False)
+
+
+def test_splits_are_disjoint_fixed_and_as_large_as_stated() -> None:
+    assert [split_of(seed) for seed in (0, 1, 2, 3)] == [split_of(seed) for seed in (0, 1, 2, 3)]
+    counts = Counter(split_of(seed) for seed in range(20_000))
+    for split, share in SHARES:
+        assert counts[split] / 20_000 == pytest.approx(share, abs=0.015)
+    assert split_of(12345) is Split.TRAIN, "changing the rule would put old test episodes into training"
+
+
+def test_a_store_is_replayed_in_its_order(tmp_path: Path) -> None:
+    recipe = Recipe(length_s=2.5, points=10, robot_period_s=0.05)
+    with Store.create(tmp_path / "store") as store:
+        for seed in (4, 9):
+            store.append(make_episode(seed, recipe))
+    found = load_samples([tmp_path / "store"], MonitorSettings(), jobs=1, progress=False)
+    assert [s.seed for s in found] == [4, 9]
+    direct = sample(make_episode(9, recipe), Perception(MonitorSettings()))
+    assert direct is not None
+    np.testing.assert_allclose(found[1].frames, direct.frames, atol=1e-9, equal_nan=True)
+    np.testing.assert_array_equal(found[1].target, direct.target)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "nowhere"),
+        (["nowhere", "--alpha", "2"], "--alpha is 2.0"),
+        (["nowhere", "--members", "9"], "--members"),
+    ],
+)
+def test_bad_arguments_end_in_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["train-monitor", *arguments, "--output", str(tmp_path / "out"), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
