@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus_ros.assets import asset
 from salus_ros.robot.ik import InverseKinematics
-from salus_ros.sim.expert import CLOSED_M, EXPERTS, OPEN_M, STEP_S, Plan
+from salus_ros.sim.expert import CLOSED_M, EXPERTS, OPEN_M, STEP_S, Expert, Plan
 from salus_ros.sim.simulation import SUCCESS, Scene, Simulation
 from salus_ros.sim.truth import Truth
 from salus_ros.types import EpisodeEvent, Floats, Image, JointTrajectory, RobotState
@@ -118,19 +118,19 @@ def record(
     settings = settings or DemonstrationSettings()
     scene = simulation.reset(seed, task, disturbance)
     expert = EXPERTS[task]()
-    driver = _Driver(simulation, settings, np.random.default_rng([seed, 2]))
+    driver = _Driver(simulation, expert, settings, np.random.default_rng([seed, 2]))
     transform = image_transform or np.asarray
     frames: list[_Frame] = []
     events: list[EpisodeEvent] = []
     step = 0
     while not simulation.done:
         truth = simulation.truth()
-        plan = expert.plan(truth)
         if step % settings.image_stride == 0:
+            plan = expert.plan(truth)
             observation = simulation.observe()
             images = {name: transform(image) for name, image in observation.images.items()}
             frames.append(_Frame(observation.robot, images, truth, plan))
-        driver.execute(plan, truth)
+        driver.execute(truth)
         for _ in range(_CONTROL_STEPS):
             if not simulation.done:
                 events += simulation.step()
@@ -150,11 +150,16 @@ class _Driver:
     """Sends plans to the arm, with noise and mishaps added."""
 
     def __init__(
-        self, simulation: Simulation, settings: DemonstrationSettings, rng: np.random.Generator
+        self,
+        simulation: Simulation,
+        expert: Expert,
+        settings: DemonstrationSettings,
+        rng: np.random.Generator,
     ) -> None:
-        self._simulation, self._settings, self._rng = simulation, settings, rng
+        self._simulation, self._expert, self._settings, self._rng = simulation, expert, settings, rng
         self._inverse = _inverse_kinematics()
         self._commanded_rad = simulation.robot_state().joint_position_rad
+        self._velocity_m_s = np.zeros(3)
         self._noise = np.zeros(4)
         self._deviation = np.array([rng.uniform(*settings.noise_m)] * 3 + [settings.noise_rad])
         self._push = np.zeros(3)
@@ -167,9 +172,15 @@ class _Driver:
         self._close_below_m = rng.uniform(0.02, 0.16) if close else -1.0
         self._held_since_s = np.inf
 
-    def execute(self, plan: Plan, truth: Truth) -> None:
-        """Command the first steps of a plan."""
-        poses = plan.poses[:_POINTS].copy()
+    def execute(self, truth: Truth) -> None:
+        """Command the expert's next steps.
+
+        They start at the measured pose but at the *planned* velocity: a weak or loaded arm that does
+        not start to move is then asked for more from step to step.
+        """
+        plan = self._expert.plan(truth, _POINTS, self._velocity_m_s)
+        poses = plan.poses.copy()
+        self._velocity_m_s = (poses[0, :3, 3] - truth.tool_pose[:3, 3]) / STEP_S
         *offset, turn = self._disturbance(truth.time_s)
         poses[:, :3, 3] += offset
         cosine, sine = np.cos(turn), np.sin(turn)

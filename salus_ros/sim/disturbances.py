@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 
 from salus_ros.errors import SalusError
-from salus_ros.sim.tasks import Layout
+from salus_ros.sim.tasks import HAND_CLEARANCE_M, Layout
 from salus_ros.sim.truth import Truth
 from salus_ros.sim.world import FRONT_CAMERA, World
 from salus_ros.types import Image
@@ -63,8 +63,10 @@ class Nudge(Disturbance):
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Nudge:
-        """How near the hand is, how far the cube slides and where to."""
-        return cls(float(rng.uniform(0.03, 0.16)), float(rng.uniform(0.015, 0.06)), float(rng.uniform(0, 2 * np.pi)))
+        """How near the hand is, how far the cube slides and where to: anywhere but towards the bin,
+        beside which the hand finds no room."""
+        angle = rng.uniform(0.9 * np.pi, 2.1 * np.pi)
+        return cls(float(rng.uniform(0.03, 0.16)), float(rng.uniform(0.015, 0.06)), float(angle))
 
     def step(self, world: World, data: mujoco.MjData, truth: Truth) -> None:
         """Give the cube a speed once, so that friction stops it after the drawn way."""
@@ -118,18 +120,22 @@ class Obstacle(Disturbance):
         return cls(float(rng.uniform(0.14, 0.26)), float(rng.uniform(0.4, 0.65)), float(rng.uniform(-0.03, 0.03)))
 
     def change_layout(self, layout: Layout) -> Layout:
-        """Stand on the line, but leave the bin and the hand over the cube free."""
-        cube, goal = layout.cube_position_m[layout.target], layout.bin_position_m
-        way = (goal - cube)[:2]
-        length = float(np.linalg.norm(way))
-        along = np.clip(self.along * length, min(0.13, 0.45 * length), max(length - 0.14, 0.5 * length)) / length
-        foot = cube[:2] + along * way + self.aside_m * np.array([-way[1], way[0]]) / length
-        others = np.delete(layout.cube_position_m, layout.target, axis=0).copy()
-        if np.linalg.norm(others[:, :2] - foot, axis=1).min() < 0.06:
+        """Stand as near to the drawn place as leaves room for the hand over the cube and the bin; where
+        cube and bin are too near each other, the scene stays as it is."""
+        cube, goal = layout.cube_position_m[layout.target, :2], layout.bin_position_m[:2]
+        way = goal - cube
+        side = np.array([-way[1], way[0]]) / np.linalg.norm(way)
+        along, aside = (g.ravel() for g in np.meshgrid(np.linspace(0.2, 0.8, 25), np.linspace(-0.06, 0.06, 13)))
+        feet = cube + along[:, None] * way + aside[:, None] * side
+        others = np.delete(layout.cube_position_m[:, :2], layout.target, axis=0)
+        room = np.linalg.norm(feet - cube, axis=1) > HAND_CLEARANCE_M
+        room &= np.linalg.norm(feet - goal, axis=1) > HAND_CLEARANCE_M
+        room &= np.linalg.norm(feet[:, None] - others, axis=2).min(axis=1) > 0.06
+        if not room.any():
             return layout
-        return replace(
-            layout, obstacle_position_m=np.array([*foot, 0.0]), obstacle_height_m=self.height_m
-        )
+        off = np.hypot((along - self.along) * np.linalg.norm(way), aside - self.aside_m)
+        foot = feet[int(np.argmin(np.where(room, off, np.inf)))]
+        return replace(layout, obstacle_position_m=np.array([*foot, 0.0]), obstacle_height_m=self.height_m)
 
 
 @dataclass

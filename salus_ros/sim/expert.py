@@ -53,8 +53,8 @@ class Plan:
 class Expert(Protocol):
     """One per task."""
 
-    def plan(self, truth: Truth) -> Plan:
-        """What to do from this moment on."""
+    def plan(self, truth: Truth, steps: int = CHUNK_STEPS, velocity_m_s: Floats | None = None) -> Plan:
+        """What to do from this moment on, starting at a velocity (3,); default: the measured one."""
 
 
 @dataclass(slots=True)
@@ -104,8 +104,8 @@ class BinExpert:
     def __init__(self, settings: ExpertSettings | None = None) -> None:
         self._settings = settings or ExpertSettings()
 
-    def plan(self, truth: Truth) -> Plan:
-        """The next ``CHUNK_STEPS`` steps.
+    def plan(self, truth: Truth, steps: int = CHUNK_STEPS, velocity_m_s: Floats | None = None) -> Plan:
+        """The next steps of ``STEP_S``.
 
         The rule that picks the next waypoint is applied to a copy of the state that starts at the
         *measured* pose, velocity and opening and then moves kinematically for one step at a time, a
@@ -114,9 +114,11 @@ class BinExpert:
         """
         settings = self._settings
         motion = _start(truth)
-        poses = np.zeros((CHUNK_STEPS, 4, 4))
-        opening = np.empty(CHUNK_STEPS)
-        for i in range(CHUNK_STEPS):
+        if velocity_m_s is not None:
+            motion.velocity = velocity_m_s
+        poses = np.zeros((steps, 4, 4))
+        opening = np.empty(steps)
+        for i in range(steps):
             goal, goal_yaw, command = self._waypoint(motion, truth)
             motion.advance(goal, goal_yaw, command, settings)
             poses[i] = _pose(motion.position, motion.yaw)

@@ -17,6 +17,8 @@ from salus_ros.sim.world import BIN_HEIGHT_M, BIN_INNER_HALF_M, COLOURS, CUBE_SI
 from salus_ros.types import Floats
 
 
+HAND_CLEARANCE_M: Final = 0.15
+"""Distance of a post from where the hand goes down: half its width, the post's radius and 3 cm."""
 # Short of 45 degrees, where either way of turning the hand would be as good.
 _LARGEST_YAW_RAD: Final = 0.6
 
@@ -28,7 +30,7 @@ class TaskSettings(BaseModel):
 
     colours: tuple[str, ...] = Field(("red", "green", "blue"), description="Colours that cubes may have.")
     cube_x_m: tuple[float, float] = Field((0.40, 0.60), description="Range of the cubes' centres.")
-    cube_y_m: tuple[float, float] = Field((-0.26, 0.10), description="Range of the cubes' centres.")
+    cube_y_m: tuple[float, float] = Field((-0.26, 0.08), description="Range of the cubes' centres.")
     cube_distance_m: float = Field(
         0.10, gt=0.06, description="Smallest distance of cubes, so that the open fingers fit between them."
     )
@@ -36,9 +38,6 @@ class TaskSettings(BaseModel):
     bin_y_m: tuple[float, float] = Field((0.27, 0.33), description="Range of the bin's centre.")
     obstacle_share: float = Field(0.5, ge=0, le=1, description="Share of scenes with an obstacle post.")
     obstacle_height_m: tuple[float, float] = Field((0.10, 0.20), description="Range of the post's height.")
-    obstacle_clearance_m: float = Field(
-        0.16, gt=0, description="Smallest distance of the post from cubes, for the hand is 0.2 m wide."
-    )
     start_m: tuple[float, float, float] = Field((0.46, 0.0, 0.30), description="Mean tool position at the start.")
     start_range_m: float = Field(0.03, ge=0, description="Half the range of the start along each axis.")
 
@@ -174,8 +173,8 @@ def _post(
     for _ in range(20):
         along = rng.uniform(0.3, 0.7)
         foot = cubes[target] + along * (bin_xy - cubes[target]) + rng.uniform(-0.12, 0.12) * np.array([1.0, 0.0])
-        free_of_cubes = np.linalg.norm(cubes - foot, axis=1).min() > settings.obstacle_clearance_m
-        free_of_bin = np.abs(foot - bin_xy).max() > BIN_INNER_HALF_M + 0.05
+        free_of_cubes = np.linalg.norm(cubes - foot, axis=1).min() > HAND_CLEARANCE_M
+        free_of_bin = float(np.linalg.norm(foot - bin_xy)) > HAND_CLEARANCE_M
         if free_of_cubes and free_of_bin:
             return np.asarray(foot)
     return None
