@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Collects; returns 1 when episodes failed."""
     mixture = _mixture(args)
     wanted = range(args.seed, args.seed + args.episodes)
-    with _open(args.output, mixture, _policy_hash(args.policy)) as store:
+    with open_store(args.output, mixture, _policy_hash(args.policy)) as store:
         failed = collect_missing(store, partial(run_seed, args.policy, mixture), wanted, args.workers)
         print(_summary(store, args.output))
     for episode in failed[:3]:
@@ -101,7 +101,8 @@ def _policy_hash(policy: str) -> str:
     return load_policy(policy).hash
 
 
-def _open(path: Path, mixture: Mixture, policy_hash: str) -> Store:
+def open_store(path: Path, mixture: Mixture, policy_hash: str) -> Store:
+    """A new store, or the one to be continued; refuses one of another policy or mixture."""
     if not (path / "zarr.json").exists():
         settings = StoreSettings(
             policy_hash=policy_hash, mixture=mixture.describe(), code_version=__version__

@@ -1,0 +1,160 @@
+"""Collecting is continued after a kill, and gives the same arrays for any number of workers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from salus_ros.cli import collect
+from salus_ros.cli.main import build_parser
+from salus_ros.collection import FailedEpisode, Mixture
+from salus_ros.data.store import Store, StoreSettings
+from salus_ros.errors import SalusError
+
+ROLLOUT = """
+import sys
+import numpy as np
+from salus_ros.collection import FailedEpisode
+from salus_ros.data.episode import EpisodeMeta
+from salus_ros.data.recorder import EpisodeRecorder
+from salus_ros.types import RobotState
+
+def run(seed, failing=()):
+    if seed in failing:
+        return FailedEpisode(seed, "ValueError: broken", "trace")
+    rng, recorder = np.random.default_rng(seed), EpisodeRecorder()
+    for i in range(50):
+        recorder.robot(RobotState(i / 100, rng.normal(size=7), rng.normal(size=7), rng.normal(size=7), 0.08))
+    return recorder.finish(EpisodeMeta(seed=seed))
+"""
+COLLECT = """
+import sys
+from fake_rollout import run
+from salus_ros.cli.collect import collect_missing
+from salus_ros.data.store import Store
+with Store.open(sys.argv[1], write=True) as store:
+    collect_missing(store, run, range(int(sys.argv[2])), 2)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Lets this process's children, and theirs, import a rollout that takes no time."""
+    (tmp_path / "fake_rollout.py").write_text(ROLLOUT)
+    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+
+
+def script(environment: dict[str, str], *arguments: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", COLLECT, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def arguments(tmp_path: Path, *more: str) -> argparse.Namespace:
+    words = ["collect", "--episodes", "4", "--output", str(tmp_path / "s"), *more]
+    return build_parser("collect").parse_args(words)
+
+
+def test_a_killed_collection_goes_on_without_losing_or_doubling_an_episode(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    Store.create(tmp_path / "s").close()
+    process = script(environment, tmp_path / "s", 1000)
+    deadline = time.monotonic() + 60
+    while len(Store.open(tmp_path / "s")) < 2:
+        assert time.monotonic() < deadline and process.poll() is None, "nothing was collected"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = len(Store.open(tmp_path / "s"))
+    assert script(environment, tmp_path / "s", before + 3).wait(60) == 0
+    store = Store.open(tmp_path / "s")
+    assert [meta.seed for meta in store.metas()] == list(range(before + 3))
+    store.episode(before - 1)
+    store.episode(before)
+
+
+def test_any_number_of_workers_gives_the_same_store(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import fake_rollout
+
+    Store.create(tmp_path / "two").close()
+    assert script(environment, tmp_path / "two", 6).wait(60) == 0
+    with Store.create(tmp_path / "one") as store:
+        collect.collect_missing(store, fake_rollout.run, range(6), 1)
+        one = [record.digests for record in store.records()]
+    assert [record.digests for record in Store.open(tmp_path / "two").records()] == one
+
+
+def test_failed_episodes_are_reported_and_tried_again(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import fake_rollout
+
+    with Store.create(tmp_path / "s") as store:
+        failed = collect.collect_missing(store, partial(fake_rollout.run, failing=(1,)), range(3), 1)
+        assert [episode.seed for episode in failed] == [1]
+        assert '"seed": 1' in (tmp_path / "s" / collect.FAILURES).read_text()
+        assert [meta.seed for meta in store.metas()] == [0, 2]
+        assert collect.collect_missing(store, fake_rollout.run, range(3), 1) == []
+        assert [meta.seed for meta in store.metas()] == [0, 2, 1]
+
+
+def test_a_store_of_another_policy_or_mixture_is_refused(tmp_path: Path) -> None:
+    settings = StoreSettings(policy_hash="aaaa", mixture=Mixture().describe())
+    Store.create(tmp_path / "s", settings).close()
+    with pytest.raises(SalusError, match="collected with the policy aaaa, and bbbb was given"):
+        collect.open_store(tmp_path / "s", Mixture(), "bbbb")
+    with pytest.raises(SalusError, match=r"collected with the mixture .*0\.7.*0\.5"):
+        collect.open_store(tmp_path / "s", Mixture(disturbed_share=0.5), "aaaa")
+    collect.open_store(tmp_path / "s", Mixture(), "aaaa").close()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--episodes", "0"), "--episodes 0 was given; expected 1 or more"),
+        (("--seed", "-1"), "--seed -1 was given; expected 0 or more"),
+        (("--workers", "0"), "--workers 0 was given"),
+        (("--intervention-share", "1.5"), "--intervention-share 1.5 was given; expected a share from 0 to 1"),
+    ],
+)
+def test_wrong_options_are_named(tmp_path: Path, words: tuple[str, str], sentence: str) -> None:
+    with pytest.raises(SalusError, match=sentence):
+        collect.run(arguments(tmp_path, *words))
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_seed_alone_decides_what_its_episode_is() -> None:
+    mixture = Mixture(disturbance="nudge", disturbed_share=0.7, intervention_share=0.2)
+    metas = [mixture.draw(seed) for seed in range(1000)]
+    assert metas == [mixture.draw(seed) for seed in range(1000)]
+    assert np.mean([meta.disturbance == "nudge" for meta in metas]) == pytest.approx(0.7, abs=0.05)
+    assert np.mean([meta.random_interventions for meta in metas]) == pytest.approx(0.2, abs=0.05)
+    fewer = Mixture(disturbance="nudge", disturbed_share=0.7, intervention_share=0.1)
+    kept = [a.disturbance == fewer.draw(a.seed).disturbance for a in metas]
+    assert all(kept), "another share of interventions changes no disturbance"
+
+
+def test_what_an_episode_raises_is_returned_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from salus_ros import collection
+
+    def broken(policy: str) -> None:
+        raise FloatingPointError("diverged")
+
+    monkeypatch.setattr(collection, "_workplace", broken)
+    result = collection.run_seed("policy", Mixture(), 7)
+    assert isinstance(result, FailedEpisode)
+    assert (result.seed, result.error) == (7, "FloatingPointError: diverged")
