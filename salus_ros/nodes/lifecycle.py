@@ -44,6 +44,17 @@ _SPIN_TIMEOUT_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1
 
 
+def write_log(node: Node, message: str, level: str) -> None:
+    """Log at a level that is not known beforehand: rclpy wants each line of code to keep to one level."""
+    logger = node.get_logger()
+    if level == "error":
+        logger.error(message)
+    elif level == "warning":
+        logger.warning(message)
+    else:
+        logger.info(message)
+
+
 class GuardedNode(Node):  # type: ignore[misc]
     """A node whose callbacks may fail without ending it."""
 
@@ -110,7 +121,7 @@ class GuardedNode(Node):  # type: ignore[misc]
         now_s = time.monotonic()
         if now_s - self._last_log_s.get(key, -1e9) >= _LOG_PERIOD_S:
             self._last_log_s[key] = now_s
-            getattr(self.get_logger(), level)(message)
+            write_log(self, message, level)
 
     def _report(self, name: str, error: Exception) -> None:
         self.callback_errors[name] += 1
