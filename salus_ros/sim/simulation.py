@@ -187,10 +187,12 @@ class Simulation:
         drawn = draw_disturbance(disturbance, disturbance_rng)
         layout = drawn.change_layout(chosen.draw(scene_rng, self.settings.tasks))
         self._world.restore_defaults()
+        drawn.change_world(self._world, layout)
+        # Contact stiffness follows from the masses.
+        mujoco.mj_setConst(self._model, self._data)
         mujoco.mj_resetData(self._model, self._data)
         posture = self._start.posture(layout.tool_position_m)
         self._place(layout, posture)
-        drawn.change_world(self._world, layout)
         arm = ArmController(self._world.arm.joint_names)
         arm.reset(posture)
         scene = Scene(seed, task, layout.instruction, drawn.name, layout)
@@ -303,6 +305,7 @@ class Simulation:
         if not isinstance(state, _Saved):
             raise SalusError(f"Got a {type(state).__name__} to restore, but expected what save returned.")
         self._world.restore_changes(state.model)
+        mujoco.mj_setConst(self._model, self._data)
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         mujoco.mj_setState(self._model, self._data, state.physics, kind)
         mujoco.mj_forward(self._model, self._data)
