@@ -50,7 +50,9 @@ NANOSECONDS: Final = 1_000_000_000
 
 
 def stamp_to_message(stamp_s: float) -> TimeMessage:
-    """Seconds since the epoch (or since the simulation's start) as a ROS stamp."""
+    """Seconds as a ROS stamp; a time that is not available (nan) is the zero stamp, as usual in ROS."""
+    if not math.isfinite(stamp_s):
+        return TimeMessage()
     total = max(0, round(stamp_s * NANOSECONDS))
     return TimeMessage(sec=total // NANOSECONDS, nanosec=total % NANOSECONDS)
 

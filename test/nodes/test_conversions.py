@@ -144,6 +144,10 @@ def test_stamps_keep_their_microseconds(stamp_s: float) -> None:
     assert convert.stamp_from_message(message) == pytest.approx(stamp_s, abs=1e-6)
 
 
+def test_a_time_that_is_not_available_is_the_zero_stamp() -> None:
+    assert convert.stamp_to_message(math.nan) == convert.stamp_to_message(0.0)
+
+
 def test_joints_are_taken_by_name_whatever_their_order() -> None:
     robot = robot_state()
     message = convert.robot_state_to_message(robot, ARM, FINGERS)
