@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise SalusError(
             f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}; give another one."
         ) from error
-    torch.set_num_threads(max(args.jobs, 1))
+    torch.set_num_threads(1)  # matrices this small gain nothing from more, and lose much on a busy machine
     began = time.monotonic()
     monitor = MonitorSettings()
     samples = load_samples(args.data, monitor, jobs=args.jobs, progress=not args.quiet)

@@ -16,8 +16,10 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 RESOLUTION_M: Final = 2.0**-10
 """Points are put on the grid on which episodes keep them, so that a replay sees what was seen live."""
-SKIN_M: Final = 0.015
-"""Points this near the robot's shapes are the robot: shapes are rough and the cloud is late."""
+SKIN_M: Final = 0.01
+"""Points this near the robot's shapes are the robot: boxes are taken as capsules, 6 mm off at corners."""
+PAD_M: Final = 0.006
+"""The same for points in the grasp: what is held touches the fingers."""
 GRASP_X_M: Final = 0.02
 """Half width of the grasp across the fingers, in the tool frame."""
 GRASP_Z_M: Final = (-0.04, 0.03)
@@ -53,12 +55,13 @@ class Scene:
         step = -(-len(points) // self._settings.max_points)
         points = points[:: max(step, 1)]
         in_grasp, under_grasp = _grasp(points, links[-1], opening)
-        robot = (self._body.capsules(links, opening).distance(points) < SKIN_M).any(axis=0)
+        apart = self._body.capsules(links, opening).distance(points).min(axis=0)
+        robot = apart < SKIN_M
         kept = ~robot & ~in_grasp
         return Scenery(
             stamp_s=cloud.stamp_s,
             obstacles_m=points[kept],
-            between_fingers=int(in_grasp.sum()),
+            between_fingers=int((in_grasp & (apart > PAD_M)).sum()),
             below_fingers=int((under_grasp & ~robot).sum()),
             visible=int(kept.sum()),
         )

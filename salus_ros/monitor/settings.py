@@ -7,13 +7,13 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 FRONT_CAMERA_POSE: Final[tuple[float, ...]] = (
-    1.12,
-    0.03,
-    0.72,
-    0.65531255,
-    0.65531255,
-    -0.26564161,
-    -0.26564161,
+    1.1,
+    0.07,
+    0.8,
+    0.66318485,
+    0.66318485,
+    -0.24532804,
+    -0.24532804,
 )
 """Of the simulated world: beside the bin, looking at the table. Yours comes from its calibration."""
 

@@ -69,7 +69,7 @@ def test_the_whole_hand_belongs_to_the_gripper_and_the_forearm_does_not(body: Bo
 
 def test_points_on_the_robot_and_on_the_table_are_no_obstacles(body: Body) -> None:
     capsules = body.capsules(body.links(HOME_RAD), 0.08)
-    on_robot = np.concatenate([capsules.start_m, capsules.end_m]) + np.array([0.0, 0.0, 0.02])
+    on_robot = np.concatenate([capsules.start_m, capsules.end_m]) + np.array([0.0, 0.0, 0.015])
     table = np.random.default_rng(0).uniform([0.3, -0.4, 0.0], [0.8, 0.4, 0.005], (50, 3))
     obstacle = np.array([[0.7, 0.3, 0.1], [0.7, 0.31, 0.1]])
     left = seen(body, np.concatenate([on_robot, table, obstacle])).obstacles_m
@@ -106,3 +106,14 @@ def test_a_camera_on_the_wrist_moves_with_it(body: Body) -> None:
 def test_a_camera_pose_that_is_none_is_refused(numbers: tuple[float, ...]) -> None:
     with pytest.raises(SalusError, match="quaternion"):
         pose_from_numbers(numbers)
+
+
+def test_the_default_camera_stands_where_the_simulated_one_does() -> None:
+    from salus_ros.sim.world import WorldSettings
+
+    world = WorldSettings()
+    pose = pose_from_numbers(MonitorSettings().camera_poses["front_optical_frame"])
+    sight = np.array(world.front_camera_target_m) - world.front_camera_position_m
+    np.testing.assert_allclose(pose[:3, 3], world.front_camera_position_m, err_msg="the camera was moved")
+    np.testing.assert_allclose(pose[:3, 2], sight / np.linalg.norm(sight), atol=1e-6)
+    assert pose[2, 1] < 0, "y points down in an optical frame"
