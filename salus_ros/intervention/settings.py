@@ -185,14 +185,14 @@ class GateSettings(BaseModel):
 
     # What the arm feels and does
     contact_effort_fraction: float = Field(
-        0.25, gt=0, le=1, description="Effort residual, as a share of a joint's limit, taken for contact."
+        0.5, gt=0, le=1, description="Effort residual, as a share of a joint's limit, taken for contact."
     )
     contact_force_effort_fraction: float = Field(
-        0.6, gt=0, le=1, description="Effort residual that latches an emergency stop."
+        0.85, gt=0, le=1, description="Effort residual that latches an emergency stop."
     )
     contact_persistence: int = Field(3, ge=1, description="Joint states in a row before it counts.")
     effort_baseline_s: float = Field(
-        0.5, gt=0, description="Time constant of the effort that is taken for normal [s]."
+        0.2, gt=0, description="Time constant of the effort that is taken for normal [s]."
     )
     tracking_slow_rad: float = Field(
         0.06, gt=0, description="Distance of the arm from its recent commands that slows it down [rad]."
