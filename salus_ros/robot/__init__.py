@@ -1,1 +1,1 @@
-
+"""Joints and limits read from the URDF; forward and inverse kinematics."""

@@ -23,11 +23,13 @@ class InverseKinematicsSettings(BaseModel):
     position_cost: float = Field(1.0, gt=0, description="Weight of the tool's position error, 1/m.")
     orientation_cost: float = Field(0.3, gt=0, description="Weight of the tool's rotation error, 1/rad.")
     posture_cost: float = Field(
-        3e-3, ge=0, description="Weight of the distance to the rest posture, 1/rad; it settles the redundant joint."
+        3e-3,
+        ge=0,
+        description="Weight of the distance to the rest posture, 1/rad; it settles the redundant joint.",
     )
     rest_posture_rad: tuple[float, ...] = Field(
         (0.0, -0.3, 0.0, -2.2, 0.0, 1.95, 0.785),
-        description="Posture that the redundant joint is drawn to: elbow up, tool down, far from every limit.",
+        description="Posture that the redundant joint is drawn to: elbow up, tool down, far from limits.",
     )
     position_tolerance_m: float = Field(5e-4, gt=0, description="Iterations end at this position error.")
     rotation_tolerance_rad: float = Field(5e-3, gt=0, description="and this rotation error.")

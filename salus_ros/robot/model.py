@@ -37,6 +37,8 @@ class ArmModel:
     J joints, L links; all arrays are ordered from base to tool.
     """
 
+    name: str
+    """The robot's name in its URDF."""
     base_frame: str
     tool_frame: str
     joint_names: tuple[str, ...]
@@ -67,7 +69,8 @@ class ArmModel:
             SalusError: no such file, no valid XML, or a chain that this class cannot express.
         """
         settings = settings or ArmSettings()
-        chain = _chain(_parse(Path(path)), settings, Path(path))
+        root = _parse(Path(path))
+        chain = _chain(root, settings, Path(path))
         moving = [joint for joint in chain if joint.kind != "fixed"]
         limits = np.array([_limits(joint, Path(path)) for joint in moving]).reshape(-1, 4)
         if len(settings.acceleration_limit_rad_s2) != len(moving):
@@ -78,6 +81,7 @@ class ArmModel:
             )
         names = [joint.name for joint in moving]
         return cls(
+            name=root.get("name", Path(path).stem),
             base_frame=settings.base_frame,
             tool_frame=settings.tool_frame,
             joint_names=tuple(names),
@@ -156,7 +160,9 @@ def _parse(path: Path) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         raise SalusError(f"{path} is no valid XML ({error}); give the path of a robot's URDF.") from error
     if root.tag != "robot":
-        raise SalusError(f"{path} starts with <{root.tag}>, but a URDF starts with <robot>; expand xacro first.")
+        raise SalusError(
+            f"{path} starts with <{root.tag}>, but a URDF starts with <robot>; expand xacro first."
+        )
     return root
 
 
@@ -164,13 +170,17 @@ def _chain(root: ElementTree.Element, settings: ArmSettings, path: Path) -> list
     links = {element.get("name") for element in root.iter("link")}
     for frame in (settings.base_frame, settings.tool_frame):
         if frame not in links:
-            raise SalusError(f"{path} has no link {frame}; set base_frame and tool_frame to links that it has.")
+            raise SalusError(
+                f"{path} has no link {frame}; set base_frame and tool_frame to links that it has."
+            )
     parent_joint = {_attribute(j, "child", "link"): j for j in root.findall("joint")}
     chain: list[_Joint] = []
     link = settings.tool_frame
     while link != settings.base_frame:
         if link not in parent_joint or len(chain) > len(parent_joint):
-            raise SalusError(f"{path} does not connect {settings.base_frame} to {settings.tool_frame} by joints.")
+            raise SalusError(
+                f"{path} does not connect {settings.base_frame} to {settings.tool_frame} by joints."
+            )
         element = parent_joint[link]
         chain.append(_joint(element, link, path))
         link = _attribute(element, "parent", "link")

@@ -1,1 +1,1 @@
-
+"""The MuJoCo world, tasks, disturbances, scripted experts and ground-truth events."""

@@ -18,8 +18,12 @@ class CloudSettings(BaseModel):
     width_px: int = Field(64, ge=8, description="Width of the depth image.")
     height_px: int = Field(48, ge=8, description="Height of the depth image.")
     points: int = Field(500, ge=1, description="At most so many points are kept.")
-    low_m: tuple[float, float, float] = Field((0.15, -0.45, 0.008), description="Lower corner of the workspace.")
-    high_m: tuple[float, float, float] = Field((0.85, 0.50, 0.70), description="Upper corner of the workspace.")
+    low_m: tuple[float, float, float] = Field(
+        (0.15, -0.45, 0.008), description="Lower corner of the workspace."
+    )
+    high_m: tuple[float, float, float] = Field(
+        (0.85, 0.50, 0.70), description="Upper corner of the workspace."
+    )
 
 
 def cloud_from_depth(depth_m: Floats32, fovy_deg: float, pose: Floats, settings: CloudSettings) -> Floats32:

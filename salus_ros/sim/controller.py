@@ -82,8 +82,8 @@ class ArmController:
         if joint_names is not None:
             if sorted(joint_names) != sorted(self.joint_names):
                 raise SalusError(
-                    f"The trajectory names the joints {', '.join(joint_names) or '(none)'}, but the controller "
-                    f"moves {', '.join(self.joint_names)}; name each of these once."
+                    f"The trajectory names the joints {', '.join(joint_names) or '(none)'}, but the "
+                    f"controller moves {', '.join(self.joint_names)}; name each of these once."
                 )
             order = [list(joint_names).index(name) for name in self.joint_names]
         times = np.array(trajectory.time_from_start_s, dtype=np.float64)
@@ -103,7 +103,9 @@ class ArmController:
         if not (np.isfinite(times).all() and np.isfinite(position).all()) or np.isinf(velocity).any():
             raise SalusError("The trajectory holds values that are not finite; send finite ones.")
         if times[0] < 0.0 or (np.diff(times) <= 0.0).any():
-            raise SalusError("The trajectory's times are negative or do not rise; give rising times from 0 on.")
+            raise SalusError(
+                "The trajectory's times are negative or do not rise; give rising times from 0 on."
+            )
         if (np.abs(velocity[-1]) > 1e-9).any():
             raise SalusError("The trajectory's last velocity is not zero; end every command in rest.")
         return times, position[:, order], velocity[:, order]
@@ -134,7 +136,9 @@ class GripperController:
             SalusError: the opening is not finite.
         """
         if not np.isfinite(opening_m):
-            raise SalusError(f"The gripper opening is {opening_m}, but expected metres from 0 to {self._largest_m}.")
+            raise SalusError(
+                f"The gripper opening is {opening_m}, but expected metres from 0 to {self._largest_m}."
+            )
         opening_m = min(max(float(opening_m), 0.0), self._largest_m)
         if measured_m is not None and opening_m > self.commanded_m:
             self.reference_m = max(self.reference_m, min(measured_m, opening_m))

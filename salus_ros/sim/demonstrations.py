@@ -26,6 +26,7 @@ from salus_ros.types import EpisodeEvent, Floats, Image, JointTrajectory, RobotS
 _CONTROL_STEPS: Final = round(STEP_S / 0.01)
 _POINTS: Final = 3
 """Points of each plan that are sent to the arm; the next plan replaces them after the first."""
+_POINT_TIMES_S: Final[Floats] = STEP_S * np.arange(1.0, _POINTS + 1.0)
 _LOWEST_M: Final = 0.012
 
 
@@ -159,10 +160,10 @@ class _Driver:
         self._simulation, self._expert, self._settings, self._rng = simulation, expert, settings, rng
         self._inverse = _inverse_kinematics()
         self._commanded_rad = simulation.robot_state().joint_position_rad
-        self._velocity_m_s = np.zeros(3)
-        self._noise = np.zeros(4)
+        self._velocity_m_s: Floats = np.zeros(3)
+        self._noise: Floats = np.zeros(4)
         self._deviation = np.array([rng.uniform(*settings.noise_m)] * 3 + [settings.noise_rad])
-        self._push = np.zeros(3)
+        self._push: Floats = np.zeros(3)
         self._push_until_s = -1.0
         self._forced_opening_m = OPEN_M
         self._forced_until_s = -1.0
@@ -188,10 +189,10 @@ class _Driver:
         # A hand that is pushed into the table would only stall there.
         poses[:, 2, 3] = np.maximum(poses[:, 2, 3], _LOWEST_M)
         joints = self._inverse.path(self._commanded_rad, poses)
-        velocity = np.gradient(joints, STEP_S, axis=0)
-        velocity[-1] = 0.0
+        velocity = np.zeros_like(joints)
+        velocity[:-1] = np.diff(joints, axis=0) / STEP_S
         self._commanded_rad = joints[0]
-        self._simulation.arm.accept(JointTrajectory(STEP_S * np.arange(1, _POINTS + 1), joints, velocity))
+        self._simulation.arm.accept(JointTrajectory(_POINT_TIMES_S, joints, velocity))
         self._simulation.gripper.accept(self._opening(float(plan.opening_m[0]), truth))
 
     def _disturbance(self, now_s: float) -> Floats:

@@ -77,7 +77,9 @@ class Nudge(Disturbance):
         self.done = True
         friction = world.model.geom_friction[world.cube_geom[cube], 0]
         speed = np.sqrt(2.0 * friction * _GRAVITY_M_S2 * self.by_m)
-        data.qvel[world.cube_dof[cube, :2]] = speed * np.array([np.cos(self.direction_rad), np.sin(self.direction_rad)])
+        data.qvel[world.cube_dof[cube, :2]] = speed * np.array(
+            [np.cos(self.direction_rad), np.sin(self.direction_rad)]
+        )
 
 
 @dataclass
@@ -117,7 +119,9 @@ class Obstacle(Disturbance):
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Obstacle:
         """How high it is, where on the way, and how far off it."""
-        return cls(float(rng.uniform(0.14, 0.26)), float(rng.uniform(0.4, 0.65)), float(rng.uniform(-0.03, 0.03)))
+        return cls(
+            float(rng.uniform(0.14, 0.26)), float(rng.uniform(0.4, 0.65)), float(rng.uniform(-0.03, 0.03))
+        )
 
     def change_layout(self, layout: Layout) -> Layout:
         """Stand as near to the drawn place as leaves room for the hand over the cube and the bin; where
@@ -125,7 +129,9 @@ class Obstacle(Disturbance):
         cube, goal = layout.cube_position_m[layout.target, :2], layout.bin_position_m[:2]
         way = goal - cube
         side = np.array([-way[1], way[0]]) / np.linalg.norm(way)
-        along, aside = (g.ravel() for g in np.meshgrid(np.linspace(0.2, 0.8, 25), np.linspace(-0.06, 0.06, 13)))
+        along, aside = (
+            g.ravel() for g in np.meshgrid(np.linspace(0.2, 0.8, 25), np.linspace(-0.06, 0.06, 13))
+        )
         feet = cube + along[:, None] * way + aside[:, None] * side
         others = np.delete(layout.cube_position_m[:, :2], layout.target, axis=0)
         room = np.linalg.norm(feet - cube, axis=1) > HAND_CLEARANCE_M
@@ -247,6 +253,7 @@ def draw_disturbance(name: str, rng: np.random.Generator) -> Disturbance:
         name = str(rng.choice(sorted(FAMILIES)))
     if name not in FAMILIES:
         raise SalusError(
-            f"There is no disturbance {name!r}; choose one of {', '.join(sorted(FAMILIES))}, {MIXED}, or nothing."
+            f"There is no disturbance {name!r}; choose one of {', '.join(sorted(FAMILIES))}, {MIXED}, "
+            "or the empty name."
         )
     return FAMILIES[name].draw(rng)

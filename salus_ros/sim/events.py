@@ -23,8 +23,8 @@ class EventSettings(BaseModel):
     collision_force_n: float = Field(
         10.0,
         gt=0,
-        description="Force on something fixed (table, bin, post) that is a collision: twice the weight that the "
-        "hand's own lag can lay on the table, a tenth of what hurts a Panda.",
+        description="Force on something fixed (table, bin, post) that is a collision: the nominal contact "
+        "threshold of libfranka's examples; the undisturbed expert never reaches it.",
     )
     collision_time_s: float = Field(
         0.03, gt=0, description="For so long: three control periods, so that one spike of the solver is none."
@@ -32,7 +32,7 @@ class EventSettings(BaseModel):
     cube_force_n: float = Field(
         0.3,
         gt=0,
-        description="Force on a cube that is not named that is a collision: half of what it takes to slide it.",
+        description="Force on a cube not named that is a collision: half of what it takes to slide it.",
     )
     cube_time_s: float = Field(0.05, gt=0, description="For so long; a touch that moves nothing is shorter.")
     clear_time_s: float = Field(
@@ -42,8 +42,8 @@ class EventSettings(BaseModel):
     miss_margin_m: float = Field(
         0.006,
         gt=0,
-        description="Fingers closer than the width by this are past the object: squeezing a 4 cm cube at 20 N "
-        "leaves under 1 mm.",
+        description="Fingers closer than the width by this are past the object: squeezing a 4 cm cube at "
+        "20 N takes less than 1 mm off.",
     )
     loss_time_s: float = Field(
         0.05, gt=0, description="A held object is lost after so long without both fingers on it."

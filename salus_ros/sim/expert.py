@@ -36,7 +36,9 @@ class ExpertSettings(BaseModel):
     grasp_m: float = Field(0.018, gt=0, description="Height of the tool when it closes.")
     carry_m: float = Field(0.17, gt=0, description="Height at which a cube is carried.")
     release_m: float = Field(0.14, gt=0, description="Height at which a cube is let go over the bin.")
-    aligned_m: float = Field(0.010, gt=0, description="Sideways error at which the fingers go down and close.")
+    aligned_m: float = Field(
+        0.010, gt=0, description="Sideways error at which the fingers go down and close."
+    )
     post_margin_m: float = Field(0.055, gt=0, description="Height of the tool over an obstacle's top.")
 
 
@@ -167,9 +169,7 @@ class BinExpert:
             return np.array([*goal, settings.release_m]), motion.yaw, CLOSED_M
         return self._travel(motion, truth, goal, settings.carry_m, carrying=True), motion.yaw, CLOSED_M
 
-    def _travel(
-        self, motion: _Motion, truth: Truth, goal: Floats, height: float, carrying: bool
-    ) -> Floats:
+    def _travel(self, motion: _Motion, truth: Truth, goal: Floats, height: float, carrying: bool) -> Floats:
         """Next waypoint on the way to a point (2,) at a height: first up where something is in the way."""
         position = motion.position
         needed = self._height_over_post(position, goal, truth)

@@ -53,7 +53,9 @@ class Cameras:
         self.index(camera)
         largest = int(self._model.vis.global_.offwidth)
         if not (0 < width <= largest and 0 < height <= largest):
-            raise SalusError(f"An image of {width} x {height} was asked for, but expected 1 to {largest} a side.")
+            raise SalusError(
+                f"An image of {width} x {height} was asked for, but expected 1 to {largest} a side."
+            )
         key = (width, height, depth)
         if key not in self._renderers:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from salus_ros.types import (
     EventKind,
     Floats,
     Image,
+    JointTrajectory,
     Observation,
     PointCloud,
     RobotState,
@@ -62,7 +64,9 @@ class SimSettings(BaseModel):
     events: EventSettings = EventSettings()
     cloud: CloudSettings = CloudSettings()
     image_size_px: int = Field(128, ge=16, le=640, description="Width and height of camera images.")
-    time_limit_s: float = Field(14.0, gt=0, description="Simulated time after which an episode has timed out.")
+    time_limit_s: float = Field(
+        14.0, gt=0, description="Simulated time after which an episode has timed out."
+    )
     gripper_speed_m_s: float = Field(
         0.1, gt=0, description="Speed of the opening; published for the Franka Hand: 50 mm/s per finger."
     )
@@ -99,10 +103,14 @@ class _Episode:
 
 
 class _ArmInput:
-    """Where arm commands go; see ``ArmController.accept``."""
+    """Where arm commands go."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self.accept = lambda trajectory, joint_names=None: simulation._current.arm.accept(trajectory, joint_names)
+        self._simulation = simulation
+
+    def accept(self, trajectory: JointTrajectory, joint_names: Sequence[str] | None = None) -> None:
+        """See ``ArmController.accept``."""
+        self._simulation._current.arm.accept(trajectory, joint_names)
 
 
 class _GripperInput:
@@ -298,7 +306,9 @@ class Simulation:
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         state = np.empty(mujoco.mj_stateSize(self._model, kind))
         mujoco.mj_getState(self._model, self._data, state, kind)
-        return _Saved(state, self._world.changes(), copy.deepcopy(self._current), self._contacts, self.truth())
+        return _Saved(
+            state, self._world.changes(), copy.deepcopy(self._current), self._contacts, self.truth()
+        )
 
     def restore(self, state: object) -> None:
         """Go back to a saved moment; the same state may be restored many times."""
@@ -367,9 +377,7 @@ class Simulation:
         tool_pose[:3, :3] = data.xmat[world.tool_body].reshape(3, 3)
         tool_pose[:3, 3] = data.xpos[world.tool_body]
         velocity = np.zeros(6)
-        mujoco.mj_objectVelocity(
-            self._model, data, mujoco.mjtObj.mjOBJ_BODY, world.tool_body, velocity, 0
-        )
+        mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_BODY, world.tool_body, velocity, 0)
         self._contacts = contacts
         self._truth = Truth(
             time_s=self.time_s,

@@ -16,7 +16,6 @@ from salus_ros.sim.truth import Truth
 from salus_ros.sim.world import BIN_HEIGHT_M, BIN_INNER_HALF_M, COLOURS, CUBE_SIZE_M, CUBES, PARKED_M
 from salus_ros.types import Floats
 
-
 HAND_CLEARANCE_M: Final = 0.15
 """Distance of a post from where the hand goes down: half its width, the post's radius and 3 cm."""
 # Short of 45 degrees, where either way of turning the hand would be as good.
@@ -38,7 +37,9 @@ class TaskSettings(BaseModel):
     bin_y_m: tuple[float, float] = Field((0.27, 0.33), description="Range of the bin's centre.")
     obstacle_share: float = Field(0.5, ge=0, le=1, description="Share of scenes with an obstacle post.")
     obstacle_height_m: tuple[float, float] = Field((0.10, 0.20), description="Range of the post's height.")
-    start_m: tuple[float, float, float] = Field((0.46, 0.0, 0.30), description="Mean tool position at the start.")
+    start_m: tuple[float, float, float] = Field(
+        (0.46, 0.0, 0.30), description="Mean tool position at the start."
+    )
     start_range_m: float = Field(0.03, ge=0, description="Half the range of the start along each axis.")
 
 
@@ -172,7 +173,9 @@ def _post(
     """(2,) foot of a post beside or on the way from the cube to the bin; None where no room is left."""
     for _ in range(20):
         along = rng.uniform(0.3, 0.7)
-        foot = cubes[target] + along * (bin_xy - cubes[target]) + rng.uniform(-0.12, 0.12) * np.array([1.0, 0.0])
+        foot = (
+            cubes[target] + along * (bin_xy - cubes[target]) + rng.uniform(-0.12, 0.12) * np.array([1.0, 0.0])
+        )
         free_of_cubes = np.linalg.norm(cubes - foot, axis=1).min() > HAND_CLEARANCE_M
         free_of_bin = float(np.linalg.norm(foot - bin_xy)) > HAND_CLEARANCE_M
         if free_of_cubes and free_of_bin:

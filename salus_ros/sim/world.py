@@ -266,15 +266,18 @@ def _cubes(spec: mujoco.MjSpec) -> None:
     for i in range(CUBES):
         body = spec.worldbody.add_body(name=f"cube_{i}", pos=[0.45, 0.1 * i - 0.1, half])
         body.add_freejoint(name=f"cube_{i}")
-        geom = _add(
-            body, f"cube_{i}", mujoco.mjtGeom.mjGEOM_BOX, [half, half, half], [0, 0, 0], [1, 1, 1, 1]
-        )
+        geom = _add(body, f"cube_{i}", mujoco.mjtGeom.mjGEOM_BOX, [half, half, half], [0, 0, 0], [1, 1, 1, 1])
         geom.mass = CUBE_MASS_KG
         geom.condim = 4
 
 
 def _add(
-    body: mujoco.MjsBody, name: str, kind: mujoco.mjtGeom, size: list[float], pos: list[float], rgba: list[float]
+    body: mujoco.MjsBody,
+    name: str,
+    kind: mujoco.mjtGeom,
+    size: list[float],
+    pos: list[float],
+    rgba: list[float],
 ) -> mujoco.MjsGeom:
     contype, conaffinity = _WORLD_BITS
     return body.add_geom(
