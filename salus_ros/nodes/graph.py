@@ -219,6 +219,8 @@ class Graph:
             **os.environ,
             "ROS_DOMAIN_ID": str(self.domain_id),
             "ROS_LOG_DIR": str(self.log_dir),
+            # An emergency stop outlives its process in a file there; it must not stop the next graph.
+            "ROS_HOME": str(self.log_dir),
             "RCUTILS_LOGGING_BUFFERED_STREAM": "1",
             "PYTHONUNBUFFERED": "1",
             "OMP_NUM_THREADS": "1",
@@ -338,20 +340,43 @@ class Graph:
         self.node.create_subscription(message_type, topic, heard, profile or _listening_profile(topic))
         return listener
 
-    def call(self, service: str, service_type: type[Any], request: Any, *, timeout_s: float = 10.0) -> Any:
-        """Call a service and return its answer; waits for the service to appear."""
+    def call(
+        self,
+        service: str,
+        service_type: type[Any],
+        request: Any,
+        *,
+        timeout_s: float = 10.0,
+        repeat_s: float = float("inf"),
+    ) -> Any:
+        """Call a service and return its answer; waits for the service to appear.
+
+        ``repeat_s``: ask again after so long, for questions that change nothing. The first may have gone to a
+        process that has just ended, which discovery takes a moment to notice.
+        """
         if service not in self._clients:
             self._clients[service] = self.node.create_client(service_type, service)
         client = self._clients[service]
         end_s = time.monotonic() + timeout_s
         self.spin_until(client.service_is_ready, timeout_s, f"the service {service}")
-        future = client.call_async(request)
-        self.spin_until(future.done, max(0.1, end_s - time.monotonic()), f"an answer of {service}")
-        return future.result()
+        answers: list[Any] = []
+        next_ask_s = 0.0
+
+        def answered() -> bool:
+            nonlocal next_ask_s
+            if time.monotonic() >= next_ask_s:
+                client.call_async(request).add_done_callback(lambda future: answers.append(future.result()))
+                next_ask_s = time.monotonic() + repeat_s
+            return bool(answers)
+
+        self.spin_until(answered, max(0.1, end_s - time.monotonic()), f"an answer of {service}")
+        return answers[0]
 
     def state(self, name: str, *, timeout_s: float = 10.0) -> str:
         """The lifecycle state of a node: ``unconfigured``, ``inactive``, ``active`` or ``finalized``."""
-        answer = self.call(f"{name}/get_state", GetState, GetState.Request(), timeout_s=timeout_s)
+        answer = self.call(
+            f"{name}/get_state", GetState, GetState.Request(), timeout_s=timeout_s, repeat_s=1.0
+        )
         return str(answer.current_state.label)
 
     def transition(self, name: str, transition: int, *, timeout_s: float = 60.0) -> None:

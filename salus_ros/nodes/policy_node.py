@@ -46,6 +46,7 @@ class PolicyNodeSettings(BaseModel):
         0, ge=0, description="Seeds what the policy samples; setting it forgets the past and draws afresh."
     )
     period_s: float = Field(0.2, gt=0, description="Time between the observations of two outputs [s].")
+    threads: int = Field(1, ge=1, description="Threads of one inference; more help on an idle machine only.")
     instruction: str = Field("", description="Instruction until one arrives on salus/instruction.")
     inputs: InputSettings = InputSettings()
     robot: RobotSettings = RobotSettings()
@@ -104,6 +105,8 @@ class PolicyNode(ManagedNode):
     def configure(self) -> None:
         """Load the policy and let it infer a few times, so that the first real inference is no slower."""
         policy = load_policy(self._settings.policy, seed=self._settings.seed)
+        if (torch := sys.modules.get("torch")) is not None:  # a policy of another kind does without
+            torch.set_num_threads(self._settings.threads)
         begun_s = time.perf_counter()
         for _ in range(WARM_UP_RUNS):
             policy.act(self._warm_up_observation())
@@ -246,9 +249,6 @@ def _refusal(reason: str) -> RequestReplan.Response:
 
 def main() -> int:
     """Entry point of ``ros2 run salus_ros policy_node``."""
-    import torch  # here: only this process needs it, and the threads must be set before the first use
-
-    torch.set_flush_denormal(True)
     return run_node(PolicyNode)
 
 

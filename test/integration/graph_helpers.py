@@ -26,7 +26,7 @@ def stamps(messages: Any) -> list[float]:
 def start_simulator(graph: Graph, **parameters: Any) -> Any:
     """Start the simulator and return what is heard of the joints."""
     joints = graph.listen(qos.JOINT_STATES, JointState)
-    graph.start("sim", parameters)
+    graph.start("sim", {"sim.time_limit_s": 600.0, **parameters})
     graph.spin_until(lambda: joints.count > 10, START_S, "joint states")
     return joints
 
