@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import salus_ros.robot.gl  # noqa: F401, isort: skip  (chooses the renderer before mujoco is imported)
 import mink
 import mujoco
 import numpy as np

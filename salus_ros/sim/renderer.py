@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import salus_ros.sim.gl as gl  # isort: skip  (chooses the renderer before mujoco is imported)
+import salus_ros.robot.gl as gl  # isort: skip  (chooses the renderer before mujoco is imported)
 import mujoco
 import numpy as np
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import salus_ros.sim.gl  # noqa: F401, isort: skip  (chooses the renderer before mujoco is imported)
+import salus_ros.robot.gl  # noqa: F401, isort: skip  (chooses the renderer before mujoco is imported)
 import mujoco
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -221,14 +221,10 @@ class Simulation:
     def step(self) -> tuple[EpisodeEvent, ...]:
         """Let one control period of 0.01 s pass; returns what happened in it.
 
-        A failure's stamp is when it began, up to 0.05 s before now.
-
-        Raises:
-            SalusError: the episode has ended.
+        A failure's stamp is when it began, up to 0.05 s before now. After the episode's end the arm
+        lives on, but nothing is an event any more.
         """
         episode = self._current
-        if episode.outcome:
-            raise SalusError(f"The episode has ended ({episode.outcome}); call reset.")
         events = []
         if not episode.started:
             episode.started = True
@@ -237,6 +233,8 @@ class Simulation:
         self._advance_physics(episode)
         episode.ticks += 1
         self._observe_truth()
+        if episode.outcome:
+            return ()
         onsets, succeeded = episode.referee.update(self.truth())
         events += [
             self._event(EventKind.FAILURE_ONSET, o.stamp_s, o.detail, failure=o.failure) for o in onsets
