@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from salus_ros.cli.evaluate import LEDGER_HEAD
 from salus_ros.errors import SalusError
 
 
@@ -39,6 +44,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--shuffle-labels",
         action="store_true",
         help="sanity check: train on labels of other steps, which must come out at chance; writes nothing",
+    )
+    parser.add_argument(
+        "--ledger",
+        type=Path,
+        default=Path("docs/test-ledger.md"),
+        help="where looks at test episodes are entered",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
@@ -83,5 +94,21 @@ def run(args: argparse.Namespace) -> int:
     checkpoint.save(args.output / FILE_NAME)
     report = {**checkpoint.report, "data_hash": checkpoint.data_hash, "test": figures}
     (args.output / "training.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"wrote {args.output / FILE_NAME}")
+    _enter(args, checkpoint.data_hash, figures)
+    print(f"wrote {args.output / FILE_NAME}; the look at the test episodes is entered in {args.ledger}")
     return 0
+
+
+def _enter(args: argparse.Namespace, data: str, figures: Mapping[str, Any]) -> None:
+    """Appends one look at the test episodes to the ledger that ``salus evaluate`` keeps."""
+    found = [c["value"] for row in figures["auroc"].values() for c in row if c["value"] is not None]
+    mean = f"{sum(found) / len(found):.3f}" if found else "-"
+    command = shlex.join(["salus", "train-monitor", *map(str, args.data), "--seed", str(args.seed)])
+    when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
+    args.ledger.parent.mkdir(parents=True, exist_ok=True)
+    if not args.ledger.exists():
+        args.ledger.write_text(LEDGER_HEAD)
+    with args.ledger.open("a") as file:
+        file.write(
+            f"| {when} | {data} | {figures['episodes']} | trained on {data} | `{command}` | {mean} | - |\n"
+        )

@@ -180,7 +180,7 @@ class Inputs:
         if (
             state is not None
             and self._fresh(state.stamp_s, at_s, "intervention")
-            and np.isfinite(state.path_time_s)
+            and np.isfinite([state.path_time_s, state.speed_scale]).all()
         ):
             for plan in reversed(self._plans):
                 if plan.output.sequence == state.sequence:
