@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.errors import SalusError
+from salus_ros.types import Observation, PolicyOutput
 
 if TYPE_CHECKING:
     from salus_ros.policy.base import Policy
@@ -116,10 +117,49 @@ def run_in_parallel(run: RunSeed, seeds: Iterable[int], workers: int) -> Iterato
             ) from error
 
 
+class NumberedByEpisode:
+    """A policy whose outputs count from 0 in each seeded episode.
+
+    A policy numbers its outputs over its whole life, so that the numbers would tell how many episodes
+    the worker process had run before.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._count = 0
+
+    @property
+    def name(self) -> str:
+        """The policy's."""
+        return self._policy.name
+
+    @property
+    def hash(self) -> str:
+        """The policy's."""
+        return self._policy.hash
+
+    @property
+    def action_period_s(self) -> float:
+        """The policy's."""
+        return self._policy.action_period_s
+
+    def act(self, observation: Observation) -> PolicyOutput:
+        """The policy's output, numbered."""
+        output = replace(self._policy.act(observation), sequence=self._count)
+        self._count += 1
+        return output
+
+    def reset(self, seed: int | None = None) -> None:
+        """A seed begins an episode."""
+        if seed is not None:
+            self._count = 0
+        self._policy.reset(seed)
+
+
 @lru_cache(maxsize=1)
 def _workplace(policy: str) -> tuple[Simulation, Policy]:
     """Built once in each process."""
     from salus_ros.policy.registry import load_policy
     from salus_ros.sim.simulation import Simulation
 
-    return Simulation(), load_policy(policy)
+    return Simulation(), NumberedByEpisode(load_policy(policy))

@@ -17,8 +17,10 @@ import pytest
 from salus_ros.cli import collect
 from salus_ros.cli.main import build_parser
 from salus_ros.collection import FailedEpisode, Mixture
+from salus_ros.data.records import digest
 from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
+from salus_ros.types import ActionChunk, Observation, PolicyOutput, Uncertainty
 
 ROLLOUT = """
 import sys
@@ -158,3 +160,46 @@ def test_what_an_episode_raises_is_returned_with_its_seed(monkeypatch: pytest.Mo
     result = collection.run_seed("policy", Mixture(), 7)
     assert isinstance(result, FailedEpisode)
     assert (result.seed, result.error) == (7, "FloatingPointError: diverged")
+
+
+class Swaying:
+    """A policy that needs no training: it sways at random around where the arm is."""
+
+    name, hash, action_period_s = "swaying", "5a" * 8, 0.05
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        self._count = 0
+
+    def reset(self, seed: int | None = None) -> None:
+        if seed is not None:
+            self._random = np.random.default_rng(seed)
+
+    def act(self, observation: Observation) -> PolicyOutput:
+        times = np.arange(1, 17) * self.action_period_s
+        sway = np.sin(2 * times[:, None]) * self._random.normal(size=7) * 0.02
+        chunk = ActionChunk(
+            observation.stamp_s, times, observation.robot.joint_position_rad + sway, np.full(16, 0.08)
+        )
+        self._count += 1
+        samples = np.zeros((1, 1, 16, 10), np.float32)
+        return PolicyOutput(
+            self._count, self.name, self.hash, observation.instruction, chunk, Uncertainty(1), samples, 0.05
+        )
+
+
+def test_an_episode_does_not_depend_on_what_the_process_ran_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    from salus_ros import collection
+    from salus_ros.sim.simulation import SimSettings, Simulation
+
+    workplace = Simulation(SimSettings(time_limit_s=1.5)), collection.NumberedByEpisode(Swaying())
+    monkeypatch.setattr(collection, "_workplace", lambda policy: workplace)
+    mixture = Mixture(intervention_share=1.0)
+    digests = []
+    for seed in (5, 3, 5):
+        episode = collection.run_seed("swaying", mixture, seed)
+        assert not isinstance(episode, FailedEpisode), episode
+        assert episode.meta.random_interventions and len(episode.predictions)
+        digests.append({name: digest(stream) for name, stream in episode.streams().items()})
+    assert digests[0] == digests[2]
+    assert digests[0] != digests[1]
