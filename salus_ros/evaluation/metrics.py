@@ -5,6 +5,7 @@ Steps of one episode are not independent, so every interval resamples whole epis
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +103,54 @@ def auroc_difference(ours: Steps, theirs: Steps, draws: int = 2000, seed: int = 
         CONFIDENCE,
         seed,
     )
+
+
+def mean_auroc(cells: Sequence[Steps], draws: int = 2000, seed: int = 0) -> Estimate:
+    """Mean of the AUROC over cells that have both classes, all resampled by the same episodes.
+
+    Args:
+        draws: 0 for the value without an interval.
+    """
+    statistic = _mean_auroc_statistic(cells, _episodes(cells))
+    if statistic is None:
+        return UNDEFINED
+    if draws == 0:
+        value = float(statistic(np.ones((1, _episodes(cells).size)))[0])
+        return Estimate(value, float("nan"), float("nan"))
+    return bootstrap(statistic, _episodes(cells).size, draws, CONFIDENCE, seed)
+
+
+def mean_auroc_difference(
+    ours: Sequence[Steps], theirs: Sequence[Steps], draws: int = 2000, seed: int = 0
+) -> Estimate:
+    """Mean AUROC of ``ours`` minus that of ``theirs`` over the same cells, paired by episode."""
+    episodes = _episodes([*ours, *theirs])
+    first, second = _mean_auroc_statistic(ours, episodes), _mean_auroc_statistic(theirs, episodes)
+    if first is None or second is None:
+        return UNDEFINED
+    return bootstrap(lambda w: first(w) - second(w), episodes.size, draws, CONFIDENCE, seed)
+
+
+def _episodes(cells: Sequence[Steps]) -> NDArray[np.int64]:
+    episodes: NDArray[np.int64] = np.unique(np.concatenate([cell.episode for cell in cells]))
+    return episodes
+
+
+def _mean_auroc_statistic(
+    cells: Sequence[Steps], episodes: NDArray[np.int64]
+) -> Callable[[Floats], Floats] | None:
+    """Weights (draws, E) to the mean over the cells that are defined under them."""
+    counts = [_pair_counts(cell, episodes) for cell in cells if cell.has_both_classes]
+    if not counts:
+        return None
+
+    def mean(weights: Floats) -> Floats:
+        values = np.stack([_weighted_auroc(weights, *count) for count in counts])
+        defined = np.isfinite(values).sum(axis=0)
+        result: Floats = np.where(defined > 0, np.nansum(values, axis=0) / np.maximum(defined, 1), np.nan)
+        return result
+
+    return mean
 
 
 def auprc(steps: Steps, draws: int = AUPRC_DRAWS, seed: int = 0) -> Estimate:

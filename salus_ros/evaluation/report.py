@@ -101,7 +101,7 @@ def write_report(path: Path | str, arms: Sequence[Arm], facts: RunFacts) -> None
         html = render(arms, facts, edge_px, quality)
         if len(html.encode()) <= LARGEST_BYTES:
             break
-    _replace(Path(path), html)
+    replace_file(Path(path), html)
 
 
 def render(arms: Sequence[Arm], facts: RunFacts, edge_px: int, quality: int) -> str:
@@ -110,40 +110,49 @@ def render(arms: Sequence[Arm], facts: RunFacts, edge_px: int, quality: int) -> 
     seeds = _paired_seeds(arms, summaries, edge_px, quality)
     in_order = sorted(seeds, key=lambda s: s.seed)
     block = SEEDS_A_ROW if len(in_order) <= SEEDS_AT_FULL_SIZE else SEEDS_A_COMPACT_ROW
-    environment = Environment(
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            summaries=summaries,
+            headline=_headline(summaries),
+            rates=[
+                (s.name, percent(s.success_rate), s.success_rate, percent_interval(s.success_rate))
+                for s in summaries
+            ],
+            rows=summary_table(arms),
+            caveats=caveats(summaries),
+            few=any(len(s.episodes) < FEW_EPISODES for s in summaries),
+            seeds=in_order,
+            blocks=[in_order[i : i + block] for i in range(0, len(in_order), block)],
+            compact=len(in_order) > SEEDS_AT_FULL_SIZE,
+            glyphs=GLYPHS,
+            flow=_flow(summaries),
+            detailed=[seed for seed in seeds if seed.timelines],
+            lead_times=_lead_times(summaries),
+            window=(LATEST_S, EARLIEST_S),
+            results=[(r, GLYPHS[r]) for r in Result if any(s.results[r] for s in summaries)],
+            modes=[m.name.lower() for m in Mode if m not in (Mode.NOMINAL, Mode.INACTIVE)],
+            failures=[f.name.lower() for f in FailureType],
+            seeds_in_detail=SEEDS_IN_DETAIL,
+        )
+    )
+
+
+def environment() -> Environment:
+    """Where the templates are, and the filters that they use."""
+    made = Environment(
         loader=PackageLoader("salus_ros.evaluation"),
         autoescape=select_autoescape(["html", "j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["pc"] = lambda share: f"{100.0 * share:.2f}".rstrip("0").rstrip(".") + "%"
-    environment.filters["kind"] = lambda result: result.name.lower()
-    environment.filters["compact_json"] = lambda value: json.dumps(value, separators=(",", ":"))
-    return environment.get_template("report.html.j2").render(
-        facts=facts,
-        summaries=summaries,
-        headline=_headline(summaries),
-        rates=[
-            (s.name, percent(s.success_rate), s.success_rate, percent_interval(s.success_rate))
-            for s in summaries
-        ],
-        rows=summary_table(arms),
-        caveats=caveats(summaries),
-        few=any(len(s.episodes) < FEW_EPISODES for s in summaries),
-        seeds=in_order,
-        blocks=[in_order[i : i + block] for i in range(0, len(in_order), block)],
-        compact=len(in_order) > SEEDS_AT_FULL_SIZE,
-        glyphs=GLYPHS,
-        flow=_flow(summaries),
-        detailed=[seed for seed in seeds if seed.timelines],
-        lead_times=_lead_times(summaries),
-        window=(LATEST_S, EARLIEST_S),
-        results=[(r, GLYPHS[r]) for r in Result if any(s.results[r] for s in summaries)],
-        modes=[m.name.lower() for m in Mode if m not in (Mode.NOMINAL, Mode.INACTIVE)],
-        failures=[f.name.lower() for f in FailureType],
-        seeds_in_detail=SEEDS_IN_DETAIL,
-    )
+    made.filters["pc"] = lambda share: f"{100.0 * share:.2f}".rstrip("0").rstrip(".") + "%"
+    made.filters["kind"] = lambda member: member.name.lower()
+    made.filters["compact_json"] = lambda value: json.dumps(value, separators=(",", ":"))
+    return made
 
 
 def _headline(summaries: Sequence[ArmSummary]) -> str:
@@ -173,7 +182,7 @@ def _paired_seeds(
         about = ", ".join(part for part in (first.task, first.disturbance or "undisturbed") if part)
         drawn: tuple[tuple[str, Timeline | None], ...] = ()
         if seed in detailed:
-            length_s = _axis_length_s([arm[seed] for arm in episodes if seed in arm])
+            length_s = axis_length_s([arm[seed] for arm in episodes if seed in arm])
             drawn = tuple(
                 (arm.name, timeline(by_seed[seed], length_s, edge_px, quality) if seed in by_seed else None)
                 for arm, by_seed in zip(arms, episodes, strict=True)
@@ -214,7 +223,8 @@ def _cell(episode: EpisodeSummary) -> Cell:
     return Cell(episode.result, GLYPHS[episode.result], f"{episode.result.value}{when}")
 
 
-def _axis_length_s(episodes: Sequence[Episode]) -> float:
+def axis_length_s(episodes: Sequence[Episode]) -> float:
+    """An axis on which the longest of them fits."""
     spans = [summarise(episode) for episode in episodes]
     return max(1.0, float(np.ceil(2.0 * max(s.end_s - s.start_s for s in spans)) / 2.0))
 
@@ -241,7 +251,8 @@ def _lead_times(summaries: Sequence[ArmSummary]) -> list[LeadTimes]:
     return rows
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Write a file in one step: an interruption leaves the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,0 +1,135 @@
+"""``salus evaluate``: the monitor and its rivals on episodes that no fit has seen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from salus_ros import __version__
+from salus_ros.errors import SalusError
+
+if TYPE_CHECKING:
+    from salus_ros.evaluation.protocol import Findings
+
+METRICS_FILE: Final = "metrics.json"
+REPORT_FILE: Final = "report.html"
+LEDGER_HEAD: Final = """# Every look at a test set
+
+A number that is looked at often enough is fitted to. `salus evaluate` enters each of its runs here;
+nothing is tuned on what it prints.
+
+| when | test data | test episodes | monitor | command | AUROC | event F1 |
+|---|---|---|---|---|---|---|
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="the monitor and its baselines on held-out episodes",
+        description="Fits the rivals on the training episodes, then scores them and the monitor on the "
+        "test episodes (the split is by seed), and writes metrics.json and a report. Each run is a look at "
+        "the test set and is entered in the ledger.",
+    )
+    parser.add_argument(
+        "data", metavar="DATA", nargs="+", type=Path, help="stores written by `salus collect`"
+    )
+    parser.add_argument(
+        "--monitor", type=Path, default=Path("models/monitor"), help="checkpoint (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/evaluate"), help="folder (%(default)s)")
+    parser.add_argument(
+        "--alpha", type=float, default=0.05, help="false alarms at which rivals are set (%(default)s)"
+    )
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap resamples (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of rivals and bootstrap (%(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes that replay (all cores)"
+    )
+    parser.add_argument("--ledger", type=Path, default=Path("docs/test-ledger.md"), help="(%(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates; returns 0, or raises ``SalusError``."""
+    import torch
+    from pydantic import ValidationError
+    from rich.console import Console
+
+    from salus_ros.evaluation.baselines import rivals, sanity_checks
+    from salus_ros.evaluation.evaluation_report import caveats, terminal_table, write_evaluation_report
+    from salus_ros.evaluation.protocol import ProtocolSettings, as_json, evaluate
+    from salus_ros.evaluation.records import load_records
+    from salus_ros.evaluation.report import RunFacts, replace_file
+    from salus_ros.monitor.checkpoint import Checkpoint
+    from salus_ros.monitor.dataset import data_hash
+
+    started = time.strftime("%Y-%m-%d %H:%M")
+    try:
+        settings = ProtocolSettings(alpha=args.alpha, draws=args.draws, seed=args.seed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SalusError(
+            f"--{first['loc'][0]} {first['input']} was given: {first['msg'].lower()}."
+        ) from error
+    torch.set_num_threads(max(args.jobs, 1))
+    console = Console(quiet=args.quiet)
+    checkpoint = Checkpoint.load(args.monitor)
+    records = load_records(args.data, checkpoint.settings, jobs=args.jobs, progress=not args.quiet)
+    detectors = [("rival", d) for d in rivals(args.seed)] + [
+        ("sanity check", d) for d in sanity_checks(args.seed)
+    ]
+    findings = evaluate(
+        records, checkpoint, detectors, settings, lambda name: console.print(f"scoring {name}")
+    )
+    tested = data_hash(args.data)
+    command = shlex.join(["salus", *sys.argv[1:]])
+    metrics = {
+        "command": command,
+        "data_hash": tested,
+        "monitor_data_hash": checkpoint.data_hash,
+        "settings": settings.model_dump(),
+        **as_json(findings),
+    }
+    replace_file(args.output / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
+    facts = RunFacts(
+        title="Foreseeing failures on held-out episodes",
+        command=command,
+        started=started,
+        hardware=f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, no GPU used",
+        versions={"salus_ros": __version__, "data": tested, "monitor trained on": checkpoint.data_hash}
+        | {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scikit-learn")},
+    )
+    write_evaluation_report(args.output / REPORT_FILE, findings, facts)
+    enter(args.ledger, started, tested, checkpoint.data_hash, command, findings)
+    console.print(terminal_table(findings))
+    for sentence in caveats(findings):
+        console.print(sentence)
+    console.print(
+        f"numbers  {args.output / METRICS_FILE}\nreport   {args.output / REPORT_FILE}\nledger   {args.ledger}"
+    )
+    return 0
+
+
+def enter(ledger: Path, when: str, tested: str, monitor: str, command: str, findings: Findings) -> None:
+    """Append one look to the ledger, which is made if there is none."""
+    ours = findings.figures[0]
+    row = (
+        f"| {when} | {tested} | {len(findings.test)} | trained on {monitor} | `{command}` "
+        f"| {ours.mean_auroc.value:.3f} | {ours.events.f1:.3f} |\n"
+    )
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    if not ledger.exists():
+        ledger.write_text(LEDGER_HEAD)
+    with ledger.open("a") as file:
+        file.write(row)
