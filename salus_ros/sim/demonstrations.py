@@ -168,9 +168,10 @@ class _Driver:
         self._forced_opening_m = OPEN_M
         self._forced_until_s = -1.0
         # Drawn ahead, so that the mishaps of an episode do not depend on how it goes.
-        self._open_after_s = rng.uniform(0.3, 2.0) if rng.random() < settings.open_share else np.inf
+        self._open_after_s = rng.uniform(0.2, 1.4) if rng.random() < settings.open_share else np.inf
         close = rng.random() < settings.empty_close_share
-        self._close_below_m = rng.uniform(0.02, 0.16) if close else -1.0
+        # Lower down the cube would be between the fingers.
+        self._close_below_m = rng.uniform(0.06, 0.18) if close else -1.0
         self._held_since_s = np.inf
 
     def execute(self, truth: Truth) -> None:

@@ -97,7 +97,7 @@ def test_a_joint_without_limits_is_named(tmp_path):
     path = tmp_path / "robot.urdf"
     text = URDF.read_text()
     path.write_text(text.replace('<limit lower="-1.7628" upper="1.7628" effort="87" velocity="2.175"/>', ""))
-    with pytest.raises(SalusError, match="panda_joint2.*lacks <limit>"):
+    with pytest.raises(SalusError, match=r"panda_joint2.*lacks <limit>"):
         ArmModel.from_urdf(path)
 
 
@@ -106,7 +106,7 @@ def test_a_sliding_joint_in_the_chain_is_refused(tmp_path):
     path.write_text(
         URDF.read_text().replace('"panda_joint3" type="revolute"', '"panda_joint3" type="prismatic"')
     )
-    with pytest.raises(SalusError, match="panda_joint3.*is prismatic"):
+    with pytest.raises(SalusError, match=r"panda_joint3.*is prismatic"):
         ArmModel.from_urdf(path)
 
 

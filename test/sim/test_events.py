@@ -1,0 +1,210 @@
+"""Each rule on moments made by hand that trigger it and that nearly trigger it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from salus_ros.sim.events import (
+    CollisionRule,
+    DropRule,
+    EventSettings,
+    MissRule,
+    Referee,
+    SuccessRule,
+)
+from salus_ros.sim.tasks import BinTask
+from salus_ros.sim.truth import Truth
+from salus_ros.types import FailureType
+
+SETTINGS = EventSettings()
+OVER_BIN = np.array([0.5, 0.3, 0.2])
+OVER_TABLE = np.array([0.5, 0.0, 0.2])
+
+
+def truth(**changes):
+    cubes = np.array([OVER_TABLE, [0.4, 0.1, 0.02], [0.4, -0.1, 0.02]])
+    quiet = Truth(
+        time_s=0.0,
+        colours=("red", "green", "blue"),
+        target=0,
+        cube_position_m=cubes,
+        cube_rotation=np.repeat(np.eye(3)[None], 3, axis=0),
+        cube_velocity_m_s=np.zeros((3, 3)),
+        gripped=-1,
+        held=-1,
+        touched=np.zeros(3, dtype=bool),
+        bin_position_m=np.array([0.5, 0.3, 0.0]),
+        obstacle_position_m=np.array([0.4, 0.0, -2.0]),
+        obstacle_height_m=0.2,
+        tool_pose=np.eye(4),
+        tool_velocity=np.zeros(6),
+        gripper_opening_m=0.08,
+        gripper_command_m=0.08,
+        contact_force_n=0.0,
+        cube_contact_force_n=0.0,
+    )
+    if "cube" in changes:
+        cubes = cubes.copy()
+        cubes[0] = changes.pop("cube")
+        changes["cube_position_m"] = cubes
+    return replace(quiet, **changes)
+
+
+def play(rule, moments, period_s=0.01):
+    """Feed moments, one per control period; returns what the rule said."""
+    seen = [rule.update(replace(m, time_s=i * period_s)) for i, m in enumerate(moments)]
+    return [onset for onset in seen if onset]
+
+
+def forces(values, settings=SETTINGS):
+    rule = CollisionRule(settings.collision_force_n, settings.collision_time_s, settings.clear_time_s, "x")
+    seen = [rule.update(0.01 * i, value) for i, value in enumerate(values)]
+    return [onset for onset in seen if onset]
+
+
+def test_a_force_that_lasts_is_a_collision_from_when_it_began():
+    (onset,) = forces([0, 0, 11, 11, 11, 11, 11])
+    assert onset.failure is FailureType.COLLISION
+    assert onset.stamp_s == pytest.approx(0.02)
+
+
+def test_a_force_just_too_small_is_none():
+    assert not forces([9.9] * 50)
+
+
+def test_a_force_just_too_short_is_none():
+    assert not forces([0, 50, 50, 50, 0, 50, 50, 50, 0])
+
+
+def test_one_long_contact_counts_once_even_when_it_flickers():
+    assert len(forces([50] * 20 + [0] * 10 + [50] * 20)) == 1
+
+
+def test_a_second_contact_after_a_clear_time_counts_again():
+    assert len(forces([50] * 20 + [0] * 31 + [50] * 20)) == 2
+
+
+HELD = truth(gripped=0, held=0, gripper_opening_m=0.04, gripper_command_m=0.0)
+OPENING = replace(HELD, gripper_command_m=0.08)
+GONE = truth(gripper_command_m=0.0, gripper_opening_m=0.03)
+
+
+def at(moment, position):
+    cubes = moment.cube_position_m.copy()
+    cubes[0] = position
+    return replace(moment, cube_position_m=cubes)
+
+
+def drops(moments):
+    return play(DropRule(SETTINGS, BinTask()), moments)
+
+
+def test_a_held_object_that_slips_is_a_drop_from_when_the_fingers_lost_it():
+    (onset,) = drops([HELD] * 5 + [GONE] * 20)
+    assert onset.failure is FailureType.DROP
+    assert onset.stamp_s == pytest.approx(0.04)
+
+
+def test_an_object_let_go_over_the_bin_is_no_drop():
+    assert not drops([HELD] * 5 + [at(OPENING, OVER_BIN)] * 3 + [truth(cube=OVER_BIN)] * 20)
+
+
+def test_an_object_let_go_beside_the_bin_is_a_drop():
+    beside = np.array([0.5, 0.3 - 0.075, 0.2])
+    assert drops([HELD] * 5 + [at(OPENING, beside)] * 3 + [truth(cube=beside)] * 20)
+
+
+def test_an_object_that_slips_over_the_bin_without_opening_is_a_drop():
+    assert drops([at(HELD, OVER_BIN)] * 5 + [at(GONE, OVER_BIN)] * 20)
+
+
+def test_a_wrong_object_let_go_over_the_bin_is_a_drop():
+    wrong = replace(at(OPENING, OVER_BIN), gripped=1, held=1)
+    assert drops([wrong] * 5 + [truth()] * 20)
+
+
+def test_a_finger_that_loses_touch_for_a_moment_is_no_drop():
+    assert not drops([HELD] * 5 + [GONE] * 4 + [HELD] * 20)
+
+
+def test_an_object_that_was_gripped_but_never_lifted_is_no_drop():
+    assert not drops([replace(HELD, held=-1)] * 20 + [GONE] * 20)
+
+
+def closing(opening_m, **changes):
+    return truth(gripper_command_m=0.0, gripper_opening_m=opening_m, **changes)
+
+
+def misses(moments):
+    return play(MissRule(SETTINGS), moments)
+
+
+def test_fingers_that_close_on_nothing_are_a_miss_when_narrower_than_the_object():
+    moments = [truth(), *(closing(0.08 - 0.001 * i) for i in range(80))]
+    (onset,) = misses(moments)
+    assert onset.failure is FailureType.MISS
+    assert onset.stamp_s == pytest.approx(0.01 + 0.46, abs=0.011)
+
+
+def test_fingers_that_stay_as_wide_as_the_object_are_no_miss():
+    assert not misses([closing(0.0345)] * 100)
+
+
+def test_fingers_with_the_object_between_them_are_no_miss():
+    assert not misses([closing(0.030, gripped=0)] * 100)
+
+
+def test_fingers_that_were_not_told_to_close_on_it_are_no_miss():
+    assert not misses([truth(gripper_command_m=0.045, gripper_opening_m=0.03)] * 100)
+
+
+def test_an_object_lost_after_it_was_held_is_a_drop_and_no_miss():
+    assert not misses([closing(0.04, gripped=0, held=0)] * 5 + [closing(0.02)] * 20)
+
+
+def test_an_object_that_slips_before_it_was_lifted_is_a_miss():
+    assert misses([closing(0.04, gripped=0)] * 5 + [closing(0.02)] * 20)
+
+
+def test_every_closing_can_miss_once():
+    assert len(misses([closing(0.02)] * 20)) == 1
+    assert len(misses([closing(0.02)] * 20 + [truth()] * 5 + [closing(0.02)] * 20)) == 2
+
+
+IN_BIN = np.array([0.52, 0.31, 0.03])
+
+
+def succeeds(moments):
+    return bool(play(SuccessRule(SETTINGS, BinTask()), moments))
+
+
+def test_a_cube_that_lies_in_the_bin_for_a_while_is_success():
+    assert succeeds([truth(cube=IN_BIN)] * 16)
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [truth(cube=IN_BIN)] * 15,
+        [truth(cube=[0.5, 0.3, 0.09])] * 50,
+        [truth(cube=[0.5, 0.225, 0.03])] * 50,
+        [truth(cube=IN_BIN, touched=np.array([True, False, False]))] * 50,
+        [truth(cube=IN_BIN, cube_velocity_m_s=np.full((3, 3), 0.1))] * 50,
+        [truth(cube=IN_BIN, target=1)] * 50,
+    ],
+    ids=["too short", "too high", "beside", "still touched", "still moving", "wrong cube"],
+)
+def test_what_is_nearly_success_is_none(moments):
+    assert not succeeds(moments)
+
+
+def test_the_referee_reports_all_that_happens_at_once():
+    referee = Referee(SETTINGS, BinTask())
+    onsets = []
+    for i in range(10):
+        moment = closing(0.02, contact_force_n=50.0, cube_contact_force_n=1.0)
+        seen, succeeded = referee.update(replace(moment, time_s=0.01 * i))
+        assert not succeeded
+        onsets += seen
+    assert sorted(o.failure.name for o in onsets) == ["COLLISION", "COLLISION", "MISS"]
