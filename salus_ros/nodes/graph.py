@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import rclpy
 import yaml
@@ -138,6 +138,7 @@ class Graph:
         self._clients: dict[str, Client] = {}
         self._lap = _Lap(time.monotonic())
         self._closed = False
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Graph:
         self._context = Context()
@@ -151,7 +152,17 @@ class Graph:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         atexit.register(self.close)
+        self._hear_signals()
         return self
+
+    def _hear_signals(self) -> None:
+        """Let SIGTERM, and SIGINT also in a process that a shell started in the background, end the block."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._handlers[signal.SIGTERM] = signal.signal(signal.SIGTERM, _exit_on_signal)
 
     def __exit__(
         self,
@@ -271,6 +282,9 @@ class Graph:
             self._executor.shutdown(timeout_sec=1.0)
             self.node.destroy_node()
             self._context.try_shutdown()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
 
     def check(self) -> None:
         """Raise when a node has ended by itself, with the last lines of its log."""
@@ -404,6 +418,10 @@ _TRANSITIONS: Final = {
     Transition.TRANSITION_DEACTIVATE: "deactivate",
     Transition.TRANSITION_CLEANUP: "cleanup",
 }
+
+
+def _exit_on_signal(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _draw_domain() -> int:

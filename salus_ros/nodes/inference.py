@@ -71,7 +71,7 @@ class InferenceThread:
 
     def _run(self) -> None:
         if (torch := sys.modules.get("torch")) is not None:
-            # Holds for the thread that sets it. Weights near zero are denormal and make operations ten times slower.
+            # Weights near zero are denormal and ten times as slow. The setting holds for this thread alone.
             torch.set_flush_denormal(True)
         while True:
             with self._condition:

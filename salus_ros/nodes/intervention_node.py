@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -57,6 +58,9 @@ GRAPH_PERIOD_S: Final = 0.2
 """Time between two looks at who publishes what."""
 
 COLLECT_PERIOD_S: Final = 1.0
+
+ACKNOWLEDGE_S: Final = 0.3
+"""How long the last state may take to reach its listeners when the process ends."""
 
 _RESOLUTIONS: Final = {
     ResolveAssistance.Request.RESUME: RequestKind.RESUME,
@@ -251,6 +255,8 @@ class InterventionNode(ManagedNode):
         if self.active:
             self._come_to_rest(RequestKind.SHUTDOWN)
             self.active = False
+            # Who watches the gate must hear that this silence is meant.
+            self._state_publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
 
     def _mode(self) -> Mode:
         return self._decision.state.mode if self._decision is not None else Mode.INACTIVE

@@ -132,7 +132,7 @@ class SimNode(GuardedNode):
     def _step(self) -> None:
         self.poll()
         simulation = self._simulation
-        for event in simulation.step() if not simulation.done else ():
+        for event in simulation.step():
             self._events.publish(
                 episode_event_to_message(replace(event, stamp_s=self._to_ros_s(event.stamp_s)))
             )

@@ -138,3 +138,16 @@ def test_a_refused_reset_says_why_and_changes_nothing(graph: Graph) -> None:
     assert "earthquake" in answer.message
     assert reset_simulation(graph, -1).accepted is False
     assert instruction.count == 1
+
+
+def test_the_arm_lives_on_after_the_episodes_end(graph: Graph) -> None:
+    events = graph.listen(qos.EPISODE_EVENT, EpisodeEvent)
+    joints = start_simulator(graph, **{"sim.time_limit_s": 1.0})
+    graph.spin_until(
+        lambda: events.count > 0 and events.newest.kind == EpisodeEvent.EPISODE_END, REACT_S, "the end"
+    )
+    assert [event.kind for event in events.messages].count(EpisodeEvent.TIMEOUT) == 1
+    joints.clear()
+    graph.spin_until(lambda: joints.count > 50, REACT_S, "joint states after the end")
+    assert np.diff(stamps(joints.messages)) == pytest.approx(0.01, abs=1e-6)
+    assert events.newest.kind == EpisodeEvent.EPISODE_END, "an episode that has ended had further events"
