@@ -1,13 +1,12 @@
 """The same scenes and the same ground truth where Gazebo simulates: nothing here needs Gazebo or ROS.
 
-``worlds/salus.sdf`` holds the surroundings that ``world.py`` builds for MuJoCo. ``place`` lays a drawn scene
-into it, and ``Watch`` turns the contacts and poses that Gazebo reports into the truth that the referee judges,
-so that a collision, a drop or a miss means the same in either simulator.
+``worlds/salus.sdf`` holds the surroundings that ``world.py`` builds for MuJoCo. ``place`` lays a drawn
+scene into it, and ``Watch`` turns the contacts and poses that Gazebo reports into the truth that the referee
+judges, so that a collision, a drop or a miss means the same in either simulator.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -265,13 +264,3 @@ def judge(touches: Iterable[Touch], task: Task, target: int, held: int) -> Conta
                 fixed_n += force_n
     both = np.flatnonzero(left & right)
     return Contacts(int(both[0]) if both.size else -1, left | right, fixed_n, cube_n)
-
-
-def with_time_limit(settings: SimSettings, limit_s: float) -> SimSettings:
-    """The settings with another time limit of an episode."""
-    return settings.model_copy(update={"time_limit_s": limit_s})
-
-
-def shifted(event: EpisodeEvent, by_s: float) -> EpisodeEvent:
-    """The event with its stamp counted from an earlier origin."""
-    return dataclasses.replace(event, stamp_s=event.stamp_s + by_s)
