@@ -62,9 +62,8 @@ class Senses:
         self._jumps = JumpCheck(arm.velocity_limit_rad_s, s.jump_margin_rad)
         self.contact = ContactSense(
             arm.effort_limit_nm,
-            s.contact_effort_fraction,
-            s.contact_force_effort_fraction,
-            s.contact_persistence,
+            (s.contact_effort_fraction, s.contact_persistence_s),
+            (s.contact_force_effort_fraction, s.contact_force_persistence_s),
             s.effort_baseline_s,
         )
         self.tracking = TrackingCheck(s.tracking_window_s, s.period_s)

@@ -185,12 +185,21 @@ class GateSettings(BaseModel):
 
     # What the arm feels and does
     contact_effort_fraction: float = Field(
-        0.5, gt=0, le=1, description="Effort residual, as a share of a joint's limit, taken for contact."
+        0.8,
+        gt=0,
+        le=2,
+        description="Effort residual, as a share of a joint's limit, taken for contact. Tasks touch things: "
+        "grasping a cube reaches 1 for moments, free motion 0.35.",
+    )
+    contact_persistence_s: float = Field(
+        0.15, ge=0, description="The residual must last this long to count as contact [s]."
     )
     contact_force_effort_fraction: float = Field(
-        0.85, gt=0, le=1, description="Effort residual that latches an emergency stop."
+        1.2, gt=0, le=2, description="Effort residual that latches an emergency stop."
     )
-    contact_persistence: int = Field(3, ge=1, description="Joint states in a row before it counts.")
+    contact_force_persistence_s: float = Field(
+        0.03, ge=0, description="The residual must last this long to count as force [s]."
+    )
     effort_baseline_s: float = Field(
         0.2, gt=0, description="Time constant of the effort that is taken for normal [s]."
     )

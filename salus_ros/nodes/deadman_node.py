@@ -39,7 +39,7 @@ class DeadmanNode(GuardedNode):
     def __init__(self, name: str = "deadman_node") -> None:
         super().__init__(name)
         self._settings = declare(self, DeadmanSettings)
-        self._services = TriggerServices(self, self._settings.stop_services)
+        self._driver = TriggerServices(self, self._settings.stop_services)
         self._heard_s: float | None = None
         """Steady time of the last word of an active gate; None while not armed."""
         self._called_s = -self._settings.repeat_s
@@ -66,7 +66,7 @@ class DeadmanNode(GuardedNode):
         self._called_s = now_s
         self._stops += 1
         self.log_throttled("the gate is silent: calling the driver's stop", key="silent", level="error")
-        self._services.call()
+        self._driver.call()
 
     def _health(self) -> diagnostics.Health:
         values = {"stops called": self._stops, "armed": self._heard_s is not None}

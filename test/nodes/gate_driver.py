@@ -110,7 +110,9 @@ class Surroundings:
             self.foresee(**self.risk)
 
     def foresee(self, **risk: Any) -> None:
-        self.prediction_publisher.publish(prediction_to_message(prediction(self.ros_s, self.sequence, **risk)))
+        self.prediction_publisher.publish(
+            prediction_to_message(prediction(self.ros_s, self.sequence, **risk))
+        )
 
     def until(self, mode: Mode, timeout_s: float = REACT_S) -> float:
         """Wait until the gate says this mode; returns how long it took."""

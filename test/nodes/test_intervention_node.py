@@ -1,0 +1,240 @@
+"""The gate as a process on the graph: every mode is reached by what arrives there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gate_driver import ARM, REACT_S, START_S, Surroundings, surroundings
+from rclpy.context import Context
+from rclpy.node import Node
+from std_msgs.msg import Bool
+from trajectory_msgs.msg import JointTrajectory
+
+from salus_msgs.msg import InterventionState, PolicyOutput
+from salus_msgs.srv import ResolveAssistance
+from salus_ros.errors import SalusError
+from salus_ros.nodes import qos
+from salus_ros.types import Mode
+
+pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+
+DOMAIN = itertools.cycle(range(31, 40))
+
+
+@pytest.fixture
+def around(tmp_path: Path) -> Iterator[Surroundings]:
+    with surroundings(tmp_path, next(DOMAIN)) as running:
+        yield running
+
+
+@pytest.fixture
+def rogue(around: Surroundings) -> Iterator[Node]:
+    """A node of its own participant, made before the gate is active: making it takes its time."""
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=around.graph.domain_id)
+    yield rclpy.create_node("rogue", context=context, use_global_arguments=False)
+    context.try_shutdown()
+
+
+def speed(around: Surroundings) -> float:
+    """Joint speed of the command in hand [rad/s]."""
+    return float(np.abs(around.controller.at(time.monotonic())[1]).max())
+
+
+def until_still(around: Surroundings) -> None:
+    around.graph.spin_until(lambda: speed(around) == 0.0, REACT_S, "the command to rest")
+
+
+def until_moving(around: Surroundings) -> None:
+    around.graph.spin_until(lambda: speed(around) > 0.02, REACT_S, "the arm to move")
+
+
+def test_every_mode_is_reached_on_the_graph(around: Surroundings) -> None:
+    around.until(Mode.INACTIVE)
+    assert around.commands.count == 0, "an inactive gate commanded the arm"
+    around.activate()
+    until_moving(around)
+
+    around.risk = {"collision": (0.0, 0.0, 0.0, 0.4)}
+    around.until(Mode.SLOW_DOWN)
+    around.risk = {}
+    around.until(Mode.NOMINAL)
+
+    around.risk = {"miss": 0.7}
+    around.until(Mode.REPLAN)
+    around.risk = {}
+    around.until(Mode.NOMINAL)
+    assert around.replans, "the policy was not asked for a new plan"
+
+    until_moving(around)
+    around.risk = {"collision": 0.9}
+    around.until(Mode.PROTECTIVE_STOP)
+    around.risk = {}
+    around.until(Mode.NOMINAL)
+
+    around.policy_on = False
+    around.until(Mode.HOLD)
+    until_still(around)
+    around.policy_on = True
+    around.until(Mode.NOMINAL)
+
+    until_moving(around)
+    around.risk = {"collision": (0.0, 0.0, 0.0, 0.7), "out_of_distribution": True}
+    around.until(Mode.ASSIST)
+    around.risk = {}
+    answer = around.graph.call(
+        qos.RESOLVE_ASSISTANCE,
+        ResolveAssistance,
+        ResolveAssistance.Request(resolution=ResolveAssistance.Request.RESUME, person="test"),
+    )
+    assert answer.accepted, answer.message
+    around.until(Mode.NOMINAL)
+
+    assert around.trigger(qos.EMERGENCY_STOP).success
+    around.until(Mode.EMERGENCY_STOP)
+    around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
+    around.until(Mode.NOMINAL)
+
+    around.deactivate()
+    around.until(Mode.INACTIVE)
+    count = around.commands.count
+    around.graph.spin_for(0.3)
+    assert around.commands.count == count, "a deactivated gate commanded the arm"
+
+
+def test_commands_stay_inside_the_joint_limits_and_end_in_rest(around: Surroundings) -> None:
+    around.activate()
+    until_moving(around)
+    around.graph.spin_for(1.0)
+    for message in around.commands.messages:
+        assert list(message.joint_names) == list(ARM.joint_names)
+        positions = np.array([point.positions for point in message.points])
+        assert (ARM.position_lower_rad <= positions).all() and (positions <= ARM.position_upper_rad).all()
+        assert not any(message.points[-1].velocities), "a command does not end in rest"
+
+
+def test_the_latch_survives_a_kill(around: Surroundings) -> None:
+    around.activate()
+    assert around.trigger(qos.EMERGENCY_STOP).success
+    around.until(Mode.EMERGENCY_STOP)
+    around.graph.kill("intervention_node")
+    around.states.clear()
+    around.graph.start("intervention")
+    around.until(Mode.EMERGENCY_STOP, START_S)
+    with pytest.raises(SalusError, match="reset it first"):
+        around.graph.bring_up("intervention_node", timeout_s=START_S)
+    around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
+    around.until(Mode.INACTIVE)
+
+
+def test_a_killed_gate_leaves_a_command_that_ends_in_rest(around: Surroundings) -> None:
+    around.activate()
+    until_moving(around)
+    around.graph.kill("intervention_node")
+    start_s = time.monotonic()
+    until_still(around)
+    assert time.monotonic() - start_s < 1.5, "the last command did not stop the arm"
+
+
+def test_sigterm_stops_the_arm_before_the_process_ends(around: Surroundings) -> None:
+    around.activate()
+    until_moving(around)
+    process = around.graph.processes["intervention_node"]
+    process.signal(signal.SIGTERM)
+    around.graph.spin_until(lambda: not process.alive, REACT_S, "the end of the process", check=False)
+    assert process.process.returncode == 0, process.log_tail()
+    around.graph.spin_for(0.1)
+    assert around.states.newest.mode == InterventionState.INACTIVE, around.newest()
+    until_still(around)
+
+
+def test_a_second_command_publisher_is_named_and_latches(around: Surroundings, rogue: Node) -> None:
+    around.activate()
+    rogue.create_publisher(JointTrajectory, qos.ARM_COMMAND, 10)
+    around.until(Mode.EMERGENCY_STOP)
+    assert "/rogue" in around.newest() and "/intervention_node" in around.newest(), around.newest()
+    around.graph.spin_until(lambda: around.driver_stops > 0, REACT_S, "the driver's stop")
+    assert not around.trigger(qos.RESET).success, "reset while the cause stands"
+    rogue.destroy_node()
+    around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
+
+
+def test_only_the_policy_bound_at_activation_is_obeyed(around: Surroundings, rogue: Node) -> None:
+    around.activate()
+    publisher = rogue.create_publisher(PolicyOutput, qos.POLICY_OUTPUT, qos.profile(qos.POLICY_OUTPUT))
+    publisher.publish(around.plan())
+    around.until(Mode.HOLD)
+    assert "/rogue" in around.newest(), around.newest()
+    rogue.destroy_node()
+    around.until(Mode.NOMINAL)
+
+
+def test_the_emergency_stop_button_stops_and_its_release_alone_does_not_start(around: Surroundings) -> None:
+    around.activate()
+    button = around.node.create_publisher(
+        Bool, qos.EMERGENCY_STOP_BUTTON, qos.profile(qos.EMERGENCY_STOP_BUTTON)
+    )
+    around.graph.spin_until(lambda: button.get_subscription_count() > 0, REACT_S, "the gate to listen")
+    button.publish(Bool(data=True))
+    around.until(Mode.EMERGENCY_STOP)
+    assert not around.trigger(qos.RESET).success, "reset while the button is pressed"
+    button.publish(Bool(data=False))
+    around.graph.spin_for(0.3)
+    assert around.states.newest.mode == InterventionState.EMERGENCY_STOP
+    around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
+    around.until(Mode.NOMINAL)
+
+
+def test_corrupt_messages_are_refused_and_the_gate_goes_on(around: Surroundings) -> None:
+    around.activate()
+    before = around.states.newest.refused_message_count
+    for _ in range(2):
+        message = around.plan()
+        message.trajectory.joint_names[0] = "elbow"
+        around.policy_publisher.publish(message)
+    around.graph.spin_until(
+        lambda: around.states.newest.refused_message_count >= before + 2, REACT_S, "the refusals"
+    )
+    assert around.states.newest.mode != InterventionState.EMERGENCY_STOP, around.newest()
+
+
+def test_the_deadman_calls_the_drivers_stop_when_the_gate_freezes(around: Surroundings) -> None:
+    around.graph.start("deadman")
+    around.activate()
+    around.graph.spin_until(
+        lambda: around.node.count_subscribers(f"/{qos.INTERVENTION_STATE}") >= 2, START_S, "the deadman"
+    )
+    around.graph.spin_for(1.0)
+    around.driver_stops = 0
+    around.graph.processes["intervention_node"].signal(signal.SIGSTOP)
+    around.graph.spin_until(lambda: around.driver_stops > 0, REACT_S, "the driver's stop")
+    os.killpg(around.graph.processes["intervention_node"].process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"slow_risk": 0.1, "slow_risk_clear": 0.3}, "slow_risk"),
+        ({"retrace_speed": 0.9}, "retrace_speed"),
+        ({"speeed": 1.0}, "speeed"),
+    ],
+)
+def test_a_bad_parameter_is_refused_with_its_name(
+    tmp_path: Path, parameters: dict[str, float], named: str
+) -> None:
+    with (
+        pytest.raises(SalusError, match=rf"exit code 2;(.|\n)*{named}"),
+        surroundings(tmp_path, next(DOMAIN), **parameters),
+    ):
+        pass
