@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from salus_ros.cli.main import main
+from salus_ros.data.episode import Episode, Outcome
+from salus_ros.errors import SalusError
+from salus_ros.evaluation import study
+from salus_ros.evaluation.comparison import Arm, summarise_arm
+from salus_ros.evaluation.study import OtherNoise, matched_placebo, parse_arms, parse_seeds, results
+from salus_ros.types import Cause, FailureType, Mode
+
+Make = Callable[..., Episode]
+
+
+def test_seeds_are_a_range_whose_end_is_left_out() -> None:
+    assert list(parse_seeds("5:8")) == [5, 6, 7]
+
+
+@pytest.mark.parametrize("text", ["5", "8:5", "5:5", "a:b", "-3:4"])
+def test_seeds_in_another_form_are_refused(text: str) -> None:
+    with pytest.raises(SalusError, match="FIRST:END"):
+        parse_seeds(text)
+
+
+def test_arms_come_in_the_order_of_the_table() -> None:
+    assert parse_arms("salus,none") == ("none", "salus")
+
+
+@pytest.mark.parametrize("text", ["", "none,alus", "random,none"])
+def test_arms_that_do_not_exist_or_lack_their_match_are_refused(text: str) -> None:
+    with pytest.raises(SalusError):
+        parse_arms(text)
+
+
+def test_the_placebo_intervenes_as_often_and_in_the_same_kinds(make_episode: Make) -> None:
+    modes = (
+        (1.0, 1.4, Mode.SLOW_DOWN, Cause.RISK, 0.5),
+        (2.0, 2.4, Mode.PROTECTIVE_STOP, Cause.FORESEEN_COLLISION, 0.0),
+        (3.0, 3.4, Mode.REPLAN, Cause.FORESEEN_DROP, 0.0),
+        (4.0, 4.4, Mode.HOLD, Cause.POLICY_LATE, 0.0),
+    )
+    arm = summarise_arm(Arm("salus", (make_episode(1, 5.0, modes=modes), make_episode(2, 5.0))))
+    placebo = matched_placebo(arm)
+    assert placebo.slow_rate_per_s == pytest.approx(1 / 10)
+    assert placebo.alarm_rate_per_s == pytest.approx(2 / 10), "a late policy is no foresight"
+    assert placebo.collision_share == pytest.approx(0.5)
+
+
+def test_a_salus_that_never_intervened_has_a_placebo_that_never_does(make_episode: Make) -> None:
+    placebo = matched_placebo(summarise_arm(Arm("salus", (make_episode(1, 2.0),))))
+    assert (placebo.slow_rate_per_s, placebo.alarm_rate_per_s) == (0.0, 0.0)
+
+
+def test_the_second_none_has_other_noise_and_nothing_else() -> None:
+    seeds: list[int | None] = []
+    policy: Any = SimpleNamespace(
+        name="p", hash="h", action_period_s=0.05, reset=seeds.append, act=lambda o: o
+    )
+    other = OtherNoise(policy)
+    other.reset(seed=7)
+    other.reset()
+    assert seeds == [7 + study.OTHER_NOISE, None]
+    assert (other.name, other.hash) == ("p", "h")
+
+
+def _episode_of(make_episode: Make, arm: str, seed: int) -> Episode:
+    """Every second seed collides, in salus none does; ``none2`` flips the first seed by luck."""
+    collides = (seed % 2 == 1 and arm != "salus") or (arm == "none2" and seed == 10)
+    episode = make_episode(
+        seed,
+        2.0,
+        Outcome.FAILURE if collides else Outcome.SUCCESS,
+        ((1.5, FailureType.COLLISION),) if collides else (),
+        image_size=16,
+    )
+    return replace(episode, meta=replace(episode.meta, arm=arm))
+
+
+def test_the_numbers_of_a_study_are_those_of_its_arms(make_episode: Make) -> None:
+    arms = {
+        name: summarise_arm(Arm(name, tuple(_episode_of(make_episode, name, s) for s in range(10, 20))))
+        for name in ("none", "none2", "salus")
+    }
+    found = results(arms)
+    assert found["arms"]["none"]["success"]["value"] == 0.5
+    assert found["arms"]["none2"]["success"]["value"] == pytest.approx(0.4)
+    assert found["arms"]["salus"]["failures"]["collision"]["value"] == 0.0
+    against_none = next(c for c in found["comparisons"] if (c["first"], c["second"]) == ("none", "salus"))
+    assert against_none["success_difference"]["value"] == 0.5
+    assert against_none["saved_seeds"] == (11, 13, 15, 17, 19)
+    assert against_none["mcnemar_p"] == pytest.approx(2 * 0.5**5)
+    assert found["harm_beyond_luck"]["value"] == pytest.approx(-0.1), "luck harmed one seed, SALUS none"
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.fixture(name="study_command")
+def fixture_study_command(make_episode: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The verb with episodes that are made up, in this process."""
+
+    def run_arm(arm: str, *rest: Any) -> Episode:
+        ran.append((arm, rest[-1]))
+        return _episode_of(make_episode, arm, rest[-1])
+
+    ran: list[tuple[str, int]] = []
+    monkeypatch.setattr(study, "run_arm", run_arm)
+    monkeypatch.setattr(study, "ran", ran, raising=False)
+    for name in ("policy", "monitor"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "monitor" / "monitor.safetensors").write_bytes(b"weights")
+    return [
+        *("study", "--workers", "1", "--output", str(tmp_path / "out"), "--arms", "none,none2,random,salus"),
+        *("--policy", str(tmp_path / "policy"), "--monitor", str(tmp_path / "monitor")),
+    ]
+
+
+def test_the_verb_compares_all_arms_and_goes_on_where_it_was(
+    study_command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study_command, "--seeds", "10:12"]) == 0
+    assert main([*study_command, "--seeds", "10:13"]) == 0
+    ran: list[tuple[str, int]] = study.ran  # type: ignore[attr-defined]
+    assert len(ran) == len(set(ran)) == 12, "a seed was run twice, or left out"
+    assert ran.index(("salus", 10)) < ran.index(("random", 10)), "the placebo is matched to salus"
+    found = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert {name: arm["episodes"] for name, arm in found["arms"].items()} == dict.fromkeys(
+        ("none", "none2", "random", "salus"), 3
+    )
+    assert (tmp_path / "out" / "report.html").read_text().count("data:image/webp") == 24
+    assert "paired seeds" in capsys.readouterr().out
+
+
+def test_a_store_of_another_mixture_is_not_mixed_in(
+    study_command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study_command, "--seeds", "10:11"]) == 0
+    assert main([*study_command, "--seeds", "10:11", "--disturbance", "none"]) == 2
+    assert "give another --output" in capsys.readouterr().err
+
+
+def test_a_missing_monitor_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "policy").mkdir()
+    arguments = ["study", "--policy", str(tmp_path / "policy"), "--monitor", str(tmp_path / "none")]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
+    assert "salus train-monitor" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
