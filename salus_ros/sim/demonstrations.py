@@ -26,7 +26,7 @@ from salus_ros.types import EpisodeEvent, Floats, Image, JointTrajectory, RobotS
 _CONTROL_STEPS: Final = round(STEP_S / 0.01)
 _POINTS: Final = 3
 """Points of each plan that are sent to the arm; the next plan replaces them after the first."""
-_POINT_TIMES_S: Final[Floats] = STEP_S * np.arange(1.0, _POINTS + 1.0)
+_POINT_TIMES_S: Final = np.array([STEP_S * (i + 1) for i in range(_POINTS)])
 _LOWEST_M: Final = 0.012
 
 
@@ -183,6 +183,10 @@ class _Driver:
         plan = self._expert.plan(truth, _POINTS, self._velocity_m_s)
         poses = plan.poses.copy()
         self._velocity_m_s = (poses[0, :3, 3] - truth.tool_pose[:3, 3]) / STEP_S
+        opening_m = self._opening(float(plan.opening_m[0]), truth)
+        if opening_m < plan.opening_m[0]:
+            # Closing too early is believing to be there already: the hand waits for the grip.
+            poses[:, :3, 3] = truth.tool_pose[:3, 3]
         *offset, turn = self._disturbance(truth.time_s)
         poses[:, :3, 3] += offset
         cosine, sine = np.cos(turn), np.sin(turn)
@@ -194,7 +198,7 @@ class _Driver:
         velocity[:-1] = np.diff(joints, axis=0) / STEP_S
         self._commanded_rad = joints[0]
         self._simulation.arm.accept(JointTrajectory(_POINT_TIMES_S, joints, velocity))
-        self._simulation.gripper.accept(self._opening(float(plan.opening_m[0]), truth))
+        self._simulation.gripper.accept(opening_m)
 
     def _disturbance(self, now_s: float) -> Floats:
         """(4,) offset and turn of the tool, from the noise and the push of this moment."""
