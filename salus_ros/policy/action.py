@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from salus_ros.errors import SalusError
 from salus_ros.robot.ik import InverseKinematics
+from salus_ros.robot.model import ArmModel
 from salus_ros.types import ActionChunk, Floats
 
 ACTION_DIM = 10
@@ -46,6 +48,34 @@ def to_ten(pose: Floats, gripper_opening_m: Floats) -> Floats:
     return np.concatenate([pose[..., :3, 3], rotation_to_six(pose[..., :3, :3]), gripper], axis=-1)
 
 
+def tool_state(
+    arm: ArmModel, position_rad: Floats, velocity_rad_s: Floats, opening_m: Floats, size: int
+) -> Floats:
+    """What a policy is told of the robot, (..., size), for joints (..., J) and openings (...).
+
+    7 numbers: position, Euler angles, opening (TinyVLA's). 10: position, six of rotation,
+    opening. 13: the tool's linear velocity in m/s besides, nan where the joints' is.
+    """
+    pose = arm.forward(position_rad)
+    ten = to_ten(pose, opening_m)
+    if size == 7:
+        euler = rotation_to_euler_xyz(pose[..., :3, :3])
+        return np.concatenate([ten[..., :3], euler, ten[..., GRIPPER:]], axis=-1)
+    if size == 10:
+        return ten
+    if size == 13:
+        span_s = 1e-3
+        reach = 0.5 * span_s * np.nan_to_num(velocity_rad_s)
+        ahead, behind = arm.forward(position_rad + reach), arm.forward(position_rad - reach)
+        velocity = (ahead - behind)[..., :3, 3] / span_s
+        velocity[np.isnan(velocity_rad_s).any(axis=-1)] = np.nan
+        return np.concatenate([ten, velocity], axis=-1)
+    raise SalusError(
+        f"The checkpoint wants a state of {size} numbers; only 7 (position, Euler angles, opening), "
+        "10 (position, six of rotation, opening) and 13 (velocity besides) are known."
+    )
+
+
 def to_relative(measured: Floats, wanted: Floats, gripper_opening_m: Floats) -> Floats:
     """Actions (T, 10) that lead from the measured pose (4, 4) to the wanted poses (T, 4, 4)."""
     relative = np.tile(np.eye(4), (len(wanted), 1, 1))
@@ -78,7 +108,7 @@ def to_chunk(
     period_s: float,
     ik: InverseKinematics,
 ) -> ActionChunk:
-    """Tool poses (T, 4, 4) and openings (T,) to a joint trajectory whose first point lies one period ahead."""
+    """Tool poses (T, 4, 4) and openings (T,) to a joint trajectory that begins one period ahead."""
     return ActionChunk(
         stamp_s=stamp_s,
         time_from_start_s=period_s * np.arange(1, len(poses) + 1, dtype=np.float64),

@@ -41,6 +41,10 @@ class Policy(Protocol):
         """
         ...
 
-    def reset(self) -> None:
-        """Forget the past: the next output is sampled afresh and has no overlap with the one before."""
+    def reset(self, seed: int | None = None) -> None:
+        """Forget the past: the next output is sampled afresh and has no overlap with the one before.
+
+        With a seed, what is sampled from now on is the same each time; without, it goes on
+        from wherever the policy's own generator is.
+        """
         ...

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 from transformers.activations import ACT2FN
 
@@ -45,10 +45,23 @@ class VisionTower(nn.Module):
                 f"vision tower {name!r} is neither a CLIP nor a SigLIP model; only these are known."
             )
 
+    def initialise(self) -> None:
+        """Start weights from which a small tower learns where things are within minutes.
+
+        Filters without a mean answer to edges and not to the large, even background; and the
+        embeddings of places are as large as what is seen there, not a thirtieth of it.
+        """
+        embeddings = self.vision_model.embeddings
+        with torch.no_grad():
+            filters = embeddings.patch_embedding.weight
+            filters.normal_(0, 0.05)
+            filters.sub_(filters.mean(dim=(2, 3), keepdim=True))
+            embeddings.position_embedding.weight.normal_(0, 0.3)
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (N, 3, S, S) to features (N, P, W)."""
         model = self.vision_model
-        x = model.embeddings(pixels)
+        x: Tensor = model.embeddings(pixels)
         if self.has_class_token:
             x = model.pre_layrnorm(x)
         layers = model.encoder.layers
@@ -120,12 +133,12 @@ class NeoXAttention(nn.Module):
         query, key, value = qkv.chunk(3, dim=-1)
         query, key = _rotate(query, *rotation), _rotate(key, *rotation)
         if self.attention == "sdpa":
-            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         else:
             score = torch.matmul(query, key.transpose(2, 3)) * self.head_size**-0.5
             least = torch.finfo(score.dtype).min
             mask = torch.full((length, length), least, dtype=score.dtype, device=x.device).triu(1)
-            weight = F.softmax(score + mask, dim=-1, dtype=torch.float32).to(query.dtype)
+            weight = functional.softmax(score + mask, dim=-1, dtype=torch.float32).to(query.dtype)
             mixed = torch.matmul(weight, value)
         mixed = mixed.transpose(1, 2).reshape(n, k, length, -1)
         y: Tensor = self.dense(mixed)

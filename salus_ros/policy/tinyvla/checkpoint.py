@@ -73,7 +73,7 @@ def _unpickle_statistics(stream: BinaryIO, path: Path) -> Mapping[str, Any]:
         values = _ArraysOnly(stream).load()
     except Exception as error:
         raise SalusError(
-            f"{path} was refused ({error}); expected a pickled dict of numpy arrays only, as TinyVLA writes it."
+            f"{path} was refused ({error}); expected a pickled dict of numpy arrays, as TinyVLA writes."
         ) from None
     if not isinstance(values, dict):
         raise SalusError(f"{path} holds a {type(values).__name__}, expected a dict of numpy arrays.")
@@ -148,22 +148,22 @@ def from_published(model: TinyVla, tensors: Mapping[str, Tensor], where: str) ->
         tensor = torch.cat([tensors[needed] for needed in names]) if len(names) > 1 else tensors[published]
         if tensor.shape != parameter.shape:
             raise SalusError(
-                f"{where}: {published} has shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)} from "
-                "config.json; config and weights do not belong together."
+                f"{where}: {published} has shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)} "
+                "from config.json; config and weights do not belong together."
             )
-        state[name] = tensor
+        state[name] = tensor.to(parameter.dtype)
         left -= set(names)
     if left:
         raise SalusError(
-            f"{where} holds {len(left)} unexpected tensors, the first {min(left)}; it is not a TinyVLA checkpoint "
-            "of this configuration."
+            f"{where} holds {len(left)} unexpected tensors, the first {min(left)}; it is not a TinyVLA "
+            "checkpoint of this configuration."
         )
     model.load_state_dict(state)
 
 
 def _head_widths(tensors: Mapping[str, Tensor], where: str) -> list[int]:
     """Channel widths of the U-Net, read from the shapes."""
-    widths = []
+    widths: list[int] = []
     while (name := f"embed_out.down_modules.{len(widths)}.0.blocks.0.block.0.weight") in tensors:
         widths.append(int(tensors[name].shape[0]))
     if not widths:
@@ -209,9 +209,10 @@ def load(folder: Path, attention: Attention = "sdpa") -> Checkpoint:
 def save(
     folder: Path, model: TinyVla, tokenizer: Tokenizer, processor: ImageProcessor, statistics: Statistics
 ) -> None:
-    """Write a checkpoint directory in the published layout."""
+    """Write a checkpoint directory in the published layout, weights in 16 bits as published ones are."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(to_published(model), folder / WEIGHTS, metadata={"format": "pt"})
+    tensors = {name: tensor.to(torch.float16) for name, tensor in to_published(model).items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     save_file(
         {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in asdict(statistics).items()},
         folder / STATISTICS,

@@ -33,6 +33,12 @@ class Extensions(BaseModel):
     instruction_film: bool = Field(
         False, description="scale and shift the projected image tokens by the summed instruction embedding"
     )
+    joined_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="image tokens whose hidden states are joined place by place, beside the average over all; "
+        "0: the average alone, as published; needs text_first",
+    )
     prediction: Literal["epsilon", "sample"] = Field("epsilon", description="what the U-Net predicts")
     clip_sample: bool = Field(True, description="clip the predicted clean chunk to [-1, 1]")
     inference_steps: int = Field(10, ge=1, le=100, description="denoising steps")

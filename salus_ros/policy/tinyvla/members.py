@@ -8,8 +8,8 @@ have the member axis second: (N, K, ..., D). With K = 1 the plain operations are
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class MemberLinear(nn.Module):
@@ -26,10 +26,10 @@ class MemberLinear(nn.Module):
         """Apply member k's layer to ``x[:, k]``."""
         k = self.members
         if k == 1:
-            return F.linear(x, self.weight, self.bias)
+            return functional.linear(x, self.weight, self.bias)
         n, given, *inner, width = x.shape
         if given == 1:
-            y = F.linear(x[:, 0], self.weight, self.bias)
+            y = functional.linear(x[:, 0], self.weight, self.bias)
             return y.view(n, *inner, k, self.outputs).movedim(-2, 1)
         weight = self.weight.view(k, self.outputs, width).transpose(1, 2)
         rows = x.transpose(0, 1).reshape(k, -1, width)
@@ -52,7 +52,7 @@ class MemberLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, then scale and shift by each member's own numbers."""
         if self.members == 1:
-            return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
+            return functional.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
         shape = (self.members, *[1] * (x.dim() - 3), self.dim)
-        y = F.layer_norm(x, (self.dim,), eps=self.eps)
+        y = functional.layer_norm(x, (self.dim,), eps=self.eps)
         return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))

@@ -42,15 +42,20 @@ class TinyVla(nn.Module):
         extensions = config.extensions
         if config.action_head != "droid_diffusion":
             raise SalusError(
-                f"action_head_type is {config.action_head!r}, expected 'droid_diffusion'; a checkpoint without it "
-                "is a backbone and cannot move a robot: train a head with `salus train-policy`."
+                f"action_head_type is {config.action_head!r}, expected 'droid_diffusion'; a checkpoint "
+                "without it is a backbone and cannot move a robot: train a head with `salus train-policy`."
             )
         self.config, self.extensions = config, extensions
         self.vision_tower = VisionTower(config.vision_tower, attention)
         self.mm_projector = build_projector(config.projector)
         self.gpt_neox = NeoX(config, attention)
         self.embed_out = ConditionalUnet1D(
-            config.action_dim, config.hidden_size, config.state_dim, widths, extensions.members
+            config.action_dim,
+            config.hidden_size,
+            config.state_dim,
+            widths,
+            extensions.members,
+            extensions.joined_tokens,
         )
         hidden = config.hidden_size
         self.instruction_film = nn.Linear(hidden, 2 * hidden) if extensions.instruction_film else None
@@ -73,7 +78,8 @@ class TinyVla(nn.Module):
         """Views (N, V, 3, S, S) to image tokens (N, V * P, H), in the order of the views."""
         n, views = pixels.shape[:2]
         features = self.mm_projector(self.vision_tower(pixels.flatten(0, 1)))
-        return features.reshape(n, views * features.shape[1], -1)
+        tokens: Tensor = features
+        return tokens.reshape(n, views * tokens.shape[1], -1)
 
     def embed(self, image_tokens: Tensor, ids: Tensor) -> Tensor:
         """Join image tokens (N, P, H) and prompt ids (N, M), which hold one -200 each: (N, L, H)."""
@@ -97,13 +103,17 @@ class TinyVla(nn.Module):
         return self.embed_out.condition(self.hidden_states(self.see(pixels), ids), state)
 
     def sample(self, condition: Tensor, noise: Tensor) -> Samples:
-        """Denoise ``noise`` (S, K, T, D) under the condition (S, K, H)."""
+        """Denoise ``noise`` (S, K, T, D) under one condition (1, K, H) that all draws share."""
         chunk, sampler, head = noise, self.sampler, self.embed_out
+        steps = sampler.timesteps()
+        # A single member follows the published order of operations, to the bit; K members the quick one.
+        schedule = head.modulation_schedule(torch.tensor(steps), condition) if head.members > 1 else None
         disagreement = []
-        for step in sampler.timesteps():
-            steps = torch.tensor([step], device=chunk.device)
-            output = head(chunk, steps, condition)
-            if head.members > 1:
+        for index, step in enumerate(steps):
+            if schedule is None:
+                output = head(chunk, torch.tensor([step]), condition.expand(len(chunk), -1, -1))
+            else:
+                output = head.denoise(chunk, schedule[index])
                 clean, _ = sampler.clean(output, step, chunk, self.table)
                 disagreement.append(clean.var(dim=1).mean())
             chunk = sampler.step(output, step, chunk, self.table)

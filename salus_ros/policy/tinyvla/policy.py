@@ -25,13 +25,13 @@ class TinyVlaPolicySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0, description="Seeds the noise that chunks are sampled from.")
-    draws: int = Field(4, ge=1, description="Samples per ensemble member.")
+    seed: int = Field(default=0, ge=0, description="Seeds the noise that chunks are sampled from.")
+    draws: int = Field(default=4, ge=1, description="Samples per ensemble member.")
     camera_names: tuple[str, ...] = Field(
-        (), description="Order of the views; empty: the order the checkpoint was trained with."
+        default=(), description="Order of the views; empty: the order the checkpoint was trained with."
     )
     action_period_s: float | None = Field(
-        None, gt=0, description="Time between the points of a chunk, s; none: the checkpoint's own."
+        default=None, gt=0, description="Time between the points of a chunk, s; none: the checkpoint's own."
     )
 
 
@@ -84,8 +84,10 @@ class TinyVlaPolicy:
             InverseKinematics(urdf),
         )
 
-    def reset(self) -> None:
-        """Forget the chunk before and draw new noise."""
+    def reset(self, seed: int | None = None) -> None:
+        """Forget the chunk before and draw new noise, from ``seed`` where one is given."""
+        if seed is not None:
+            self._generator.manual_seed(seed)
         config = self._model.config
         shape = (self.settings.draws, 1, config.chunk_size, config.action_dim)
         self._noise = torch.randn(shape, generator=self._generator)
@@ -94,7 +96,7 @@ class TinyVlaPolicy:
     def act(self, observation: Observation) -> PolicyOutput:
         """One inference; see ``Policy.act``."""
         pose = self._arm.forward(observation.robot.joint_position_rad)
-        samples, disagreement, latent = self._sample(observation, pose)
+        samples, disagreement, latent = self._sample(observation)
         chunk = self._to_chunk(observation, pose, samples)
         result = PolicyOutput(
             sequence=self._sequence,
@@ -115,18 +117,17 @@ class TinyVlaPolicy:
         self._before = chunk
         return result
 
-    def _sample(self, observation: Observation, pose: Floats) -> tuple[Floats32, float, Floats32]:
+    def _sample(self, observation: Observation) -> tuple[Floats32, float, Floats32]:
         """Draw normalised chunks (K, S, T, D), with the members' disagreement and the latent (H,)."""
         model = self._model
         with torch.inference_mode():
             condition = model.condition(
                 self._pixels(observation)[None],
                 self._prompt(observation.instruction),
-                self._state(observation, pose)[None],
+                self._state(observation)[None],
             )
-            draws, members = self.settings.draws, condition.shape[1]
-            noise = self._noise.expand(-1, members, -1, -1).contiguous()
-            drawn = model.sample(condition.expand(draws, -1, -1), noise)
+            noise = self._noise.expand(-1, condition.shape[1], -1, -1).contiguous()
+            drawn = model.sample(condition, noise)
         samples = drawn.actions.transpose(0, 1).contiguous().numpy()
         if not np.isfinite(samples).all():
             raise SalusError(
@@ -175,20 +176,22 @@ class TinyVlaPolicy:
         return torch.cat(views)
 
     def _prompt(self, instruction: str) -> torch.Tensor:
+        if not instruction.strip():
+            raise SalusError("The observation's instruction is empty; say what is to be done.")
         if instruction not in self._ids:
             ids = preprocessing.prompt_ids(self._loaded.tokenizer, preprocessing.prompt(instruction))
             self._ids[instruction] = torch.tensor([ids])
         return self._ids[instruction]
 
-    def _state(self, observation: Observation, pose: Floats) -> torch.Tensor:
-        state = actions.to_ten(pose, np.float64(observation.robot.gripper_opening_m))
-        size = self._model.config.state_dim
-        if size == 7:
-            euler = actions.rotation_to_euler_xyz(pose[:3, :3])
-            state = np.concatenate([state[:3], euler, state[actions.GRIPPER :]])
-        elif size != len(state):
-            raise SalusError(
-                f"The checkpoint wants a state of {size} numbers; only 7 (xyz, Euler angles, gripper) and "
-                "10 (xyz, six of rotation, gripper) are known."
-            )
-        return torch.from_numpy(self._loaded.statistics.normalise_state(state.astype(np.float32)))
+    def _state(self, observation: Observation) -> torch.Tensor:
+        robot = observation.robot
+        state = actions.tool_state(
+            self._arm,
+            robot.joint_position_rad,
+            robot.joint_velocity_rad_s,
+            np.asarray(robot.gripper_opening_m),
+            self._model.config.state_dim,
+        )
+        normalised = self._loaded.statistics.normalise_state(state.astype(np.float32))
+        # What a driver does not report counts as average; training knows such states.
+        return torch.from_numpy(np.nan_to_num(normalised))

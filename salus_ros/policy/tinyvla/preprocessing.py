@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image as PilImage
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn import functional
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.model import IMAGE_TOKEN
@@ -45,7 +45,9 @@ def centre_crop(views: Tensor) -> Tensor:
     rows = slice(int(height * (1 - CROP) / 2), int(height * (1 + CROP) / 2))
     columns = slice(int(width * (1 - CROP) / 2), int(width * (1 + CROP) / 2))
     cut = views[..., rows, columns]
-    return F.interpolate(cut, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+    return functional.interpolate(
+        cut, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 @dataclass(frozen=True)
@@ -73,25 +75,31 @@ class ImageProcessor:
             ) from None
 
     def __call__(self, views: Tensor) -> Tensor:
-        """(V, 3, H, W) in [0, 1] to (V, 3, S, S)."""
-        side = max(views.shape[-2:])
-        mean = np.asarray(self.mean, np.float32)
-        out = []
-        for view in views.permute(0, 2, 3, 1).numpy():
-            height, width = view.shape[:2]
-            square = view
-            if height != width:
-                square = np.full((side, side, 3), self.mean, dtype=np.float32)
-                top, left = (side - height) // 2, (side - width) // 2
-                square[top : top + height, left : left + width] = view
-            pixels: np.ndarray = (square * 255).astype(np.uint8)
-            if side != self.size:
-                resized = PilImage.fromarray(pixels).resize((self.size, self.size), resample=self.resample)
-                pixels = np.asarray(resized)
-            out.append(
-                (pixels.astype(np.float32) / np.float32(255) - mean) / np.asarray(self.std, np.float32)
-            )
-        return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).contiguous()
+        """(V, 3, H, W) in [0, 1] to normalised pixels (V, 3, S, S)."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        views = views.permute(0, 2, 3, 1)
+        pixels = np.stack(
+            [(self._resized(view.numpy()).astype(np.float32) / np.float32(255)) for view in views]
+        )
+        return torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+    def to_uint8(self, image: Image) -> Image:
+        """The same without the normalisation, (H, W, 3) to (S, S, 3): what a demonstration keeps."""
+        return self._resized((image / 255.0).astype(np.float32))
+
+    def _resized(self, view: Floats32) -> Image:
+        """(H, W, 3) in [0, 1] to (S, S, 3): padded, truncated to whole numbers, resized."""
+        height, width = view.shape[:2]
+        side = max(height, width)
+        if height != width:
+            square = np.full((side, side, 3), self.mean, dtype=np.float32)
+            top, left = (side - height) // 2, (side - width) // 2
+            square[top : top + height, left : left + width] = view
+            view = square
+        pixels = (view * 255).astype(np.uint8)
+        if side == self.size:
+            return pixels
+        return np.asarray(PilImage.fromarray(pixels).resize((self.size, self.size), resample=self.resample))
 
 
 def views_to_unit(images: Sequence[Image]) -> Tensor:

@@ -11,13 +11,16 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from salus_ros.policy.tinyvla.members import MemberLayerNorm, MemberLinear
 
 STEP_EMBEDDING_DIM = 256
 """Width of the sinusoidal step embedding, fixed in the published code."""
+
+JOINED_WIDTH = 24
+"""Numbers that each image token keeps when tokens are joined place by place."""
 
 KERNEL_SIZE = 5
 NORM_GROUPS = 8
@@ -59,6 +62,13 @@ class ResidualBlock(nn.Module):
             else nn.Identity()
         )
 
+    @property
+    def linear(self) -> MemberLinear:
+        """The layer that turns a condition into scale and shift."""
+        layer = self.cond_encoder[1]
+        assert isinstance(layer, MemberLinear)
+        return layer
+
     def modulation(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift, each (N, K * C, 1), of a condition (N, K, D)."""
         embedded = self.cond_encoder(condition).view(-1, self.members, 2, self.outputs)
@@ -73,6 +83,11 @@ class ResidualBlock(nn.Module):
         out = scale * out + shift
         y: Tensor = self.blocks[1](out) + self.residual_conv(x)
         return y
+
+
+def _parts(level: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module]:
+    first, second, sample = level.children()
+    return first, second, sample
 
 
 class _Sample(nn.Module):
@@ -116,11 +131,15 @@ class ConditionalUnet1D(nn.Module):
         state_dim: int,
         widths: Sequence[int] = (256, 512, 1024),
         members: int = 1,
+        joined_tokens: int = 0,
     ) -> None:
         super().__init__()
         self.members, self.action_dim = members, action_dim
         condition = STEP_EMBEDDING_DIM + hidden_size
         k = members
+        self.squeeze = MemberLinear(hidden_size, JOINED_WIDTH, k) if joined_tokens else None
+        self.join = MemberLinear(joined_tokens * JOINED_WIDTH, hidden_size, k) if joined_tokens else None
+        self.joined_tokens = joined_tokens
         self.norm_after_pool = MemberLayerNorm(hidden_size, k)
         self.combine = MemberLinear(hidden_size + state_dim, hidden_size, k)
 
@@ -155,17 +174,23 @@ class ConditionalUnet1D(nn.Module):
         )
 
     def condition(self, hidden: Tensor, state: Tensor) -> Tensor:
-        """Pool hidden states (N, K, L, H) and join the state (N, S): the condition (N, K, H)."""
+        """Pool hidden states (N, K, L, H) and join the state (N, S) or (N, K, S): the condition (N, K, H)."""
         n, k, length, width = hidden.shape
-        pooled = F.adaptive_avg_pool1d(hidden.reshape(n * k, length, width).permute(0, 2, 1), 1)
-        pooled = self.norm_after_pool(pooled.view(n, k, width))
-        state = state[:, None].expand(-1, k, -1)
+        pooled = functional.adaptive_avg_pool1d(hidden.reshape(n * k, length, width).permute(0, 2, 1), 1)
+        pooled = pooled.view(n, k, width)
+        if self.squeeze is not None and self.join is not None:
+            # An average over places says what is there, but only a deep network makes it say where.
+            places = self.squeeze(hidden[:, :, length - self.joined_tokens :])
+            pooled = pooled + self.join(places.flatten(2))
+        pooled = self.norm_after_pool(pooled)
+        if state.dim() == 2:
+            state = state[:, None].expand(-1, k, -1)
         y: Tensor = self.combine(torch.cat([pooled, state], dim=-1))
         return y
 
     def embed_step(self, step: Tensor) -> Tensor:
         """Diffusion steps (N,) to embeddings (N, K, 256)."""
-        sinusoid, *rest = self.diffusion_step_encoder
+        sinusoid, *rest = list(self.diffusion_step_encoder)
         y: Tensor = sinusoid(step).to(self.combine.weight.dtype)[:, None]
         for layer in rest:
             y = layer(y)
@@ -174,13 +199,35 @@ class ConditionalUnet1D(nn.Module):
     def residual_blocks(self) -> list[ResidualBlock]:
         """All residual blocks in the order in which they run."""
         blocks: list[ResidualBlock] = []
-        for group in (self.down_modules, [self.mid_modules], self.up_modules):
-            blocks += [module for level in group for module in level if isinstance(module, ResidualBlock)]
+        for level in (*self.down_modules, self.mid_modules, *self.up_modules):
+            blocks += [module for module in level.children() if isinstance(module, ResidualBlock)]
         return blocks
 
     def modulations(self, feature: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Scale and shift of every residual block for joined features (N, K, 256 + H)."""
         return [block.modulation(feature) for block in self.residual_blocks()]
+
+    def modulation_schedule(self, steps: Tensor, condition: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """Modulations of every block at every diffusion step, for one condition (N, K, H).
+
+        Mish works on each number by itself, so the layer behind it splits into a part of the step
+        and a part of the condition: each is computed once, not once per step.
+        """
+        k, n, count = self.members, condition.shape[0], len(steps)
+        step = functional.mish(self.embed_step(steps))
+        seen = functional.mish(condition)
+        per_block = []
+        for block in self.residual_blocks():
+            linear = block.linear
+            weight = linear.weight.view(k, 2 * block.outputs, -1)
+            of_step = torch.einsum("skd,kod->sko", step, weight[..., :STEP_EMBEDDING_DIM])
+            of_condition = torch.einsum("nkd,kod->nko", seen, weight[..., STEP_EMBEDDING_DIM:])
+            both = of_step[:, None] + of_condition[None]
+            if linear.bias is not None:
+                both = both + linear.bias.view(k, -1)
+            scale, shift = both.view(count, n, k, 2, block.outputs).unbind(dim=3)
+            per_block.append((scale.reshape(count, n, -1, 1), shift.reshape(count, n, -1, 1)))
+        return [[(scale[i], shift[i]) for scale, shift in per_block] for i in range(count)]
 
     def forward(self, sample: Tensor, step: Tensor, condition: Tensor) -> Tensor:
         """Predict for noisy chunks (N, K, T, D) at steps (N,) under a condition (N, K, H)."""
@@ -193,17 +240,19 @@ class ConditionalUnet1D(nn.Module):
         x = sample.moveaxis(-1, -2).reshape(n, k * dim, steps)
         modulation = iter(modulations)
         skips: list[Tensor] = []
-        for first, second, down in self.down_modules:  # type: ignore[misc]
+        for level in self.down_modules:
+            first, second, down = _parts(level)
             x = second(first(x, next(modulation)), next(modulation))
             skips.append(x)
             x = down(x)
         for middle in self.mid_modules:
             x = middle(x, next(modulation))
-        for first, second, up in self.up_modules:  # type: ignore[misc]
+        for level in self.up_modules:
+            first, second, up = _parts(level)
             x = self._join(x, skips.pop())
             x = up(second(first(x, next(modulation)), next(modulation)))
-        x = self.final_conv(x)
-        return x.view(n, k, dim, steps).moveaxis(-1, -2)
+        y: Tensor = self.final_conv(x)
+        return y.view(n, k, dim, steps).moveaxis(-1, -2)
 
     def _join(self, x: Tensor, skip: Tensor) -> Tensor:
         """Join the channels of each member: (N, K * C, T) twice to (N, K * 2C, T)."""

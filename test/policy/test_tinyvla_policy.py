@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from salus_ros.errors import SalusError
+from salus_ros.policy.base import Policy
+from salus_ros.policy.registry import load_policy, policy_names
+
+from .small import INSTRUCTIONS, observation, write_checkpoint
+
+MEMBERS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.set_num_threads(1)
+    return write_checkpoint(tmp_path_factory.mktemp("policy"), MEMBERS)
+
+
+@pytest.fixture
+def policy(folder):
+    return load_policy(folder, seed=3)
+
+
+def test_a_checkpoint_directory_is_a_policy(policy):
+    assert isinstance(policy, Policy)
+    assert policy.name == "tinyvla" and len(policy.hash) == 16
+
+
+def test_one_inference_fills_everything_in(policy):
+    output = policy.act(observation(stamp_s=1.5))
+    assert output.stamp_s == 1.5 and output.sequence == 0
+    assert output.policy_hash == policy.hash and output.instruction == INSTRUCTIONS[0]
+    assert output.chunk.joint_position_rad.shape == (16, 7)
+    np.testing.assert_allclose(output.chunk.time_from_start_s, 0.05 * np.arange(1, 17))
+    assert np.isfinite(output.chunk.joint_position_rad).all()
+    assert (output.chunk.gripper_opening_m >= 0).all()
+    assert output.samples.shape == (MEMBERS, 4, 16, 10)
+    uncertainty = output.uncertainty
+    assert uncertainty.ensemble_size == MEMBERS
+    for name in ("epistemic", "aleatoric", "velocity_field_disagreement"):
+        assert getattr(uncertainty, name) > 0, name
+    assert uncertainty.std_per_dimension.shape == (10,) and uncertainty.latent.shape == (128,)
+    assert np.isnan(uncertainty.overlap_divergence), "the first chunk has none before it"
+
+
+def test_the_second_chunk_overlaps_the_first(policy):
+    policy.act(observation(0.0))
+    output = policy.act(observation(0.2))
+    assert output.sequence == 1
+    assert output.uncertainty.overlap_divergence == pytest.approx(0.0, abs=1e-3), "same sight, same plan"
+
+
+def test_the_same_seed_gives_the_same_plan_to_the_bit(policy):
+    policy.reset(seed=7)
+    first = policy.act(observation())
+    policy.reset(seed=7)
+    second = policy.act(observation())
+    np.testing.assert_array_equal(first.samples, second.samples)
+    assert np.isnan(second.uncertainty.overlap_divergence), "a reset forgets the chunk before"
+
+
+def test_a_reset_samples_afresh_and_keeps_counting(policy):
+    first = policy.act(observation())
+    policy.reset()
+    second = policy.act(observation())
+    assert second.sequence == first.sequence + 1
+    assert np.abs(first.samples - second.samples).max() > 0
+
+
+def test_members_start_from_the_same_noise(policy):
+    samples = policy.act(observation()).samples
+    between_draws = np.abs(samples[:, 0] - samples[:, 1]).mean()
+    assert between_draws > 0
+
+
+def test_the_plan_depends_on_the_instruction_the_images_and_the_state(policy):
+    base = observation()
+    plans = [
+        base,
+        replace(base, instruction=INSTRUCTIONS[1]),
+        replace(base, images=observation(seed=1).images),
+        replace(base, robot=replace(base.robot, gripper_opening_m=0.0)),
+    ]
+    first, *others = (policy.act(changed).samples for changed in plans)
+    for other, what in zip(others, ("instruction", "images", "state"), strict=True):
+        assert np.abs(first - other).max() > 1e-5, f"the {what} changed nothing"
+
+
+def test_a_driver_without_velocities_is_served(policy):
+    robot = replace(observation().robot, joint_velocity_rad_s=np.full(7, np.nan))
+    assert np.isfinite(policy.act(replace(observation(), robot=robot)).samples).all()
+
+
+def test_images_of_another_size_are_served(policy):
+    images = {name: np.zeros((90, 160, 3), np.uint8) for name in ("front", "wrist")}
+    assert np.isfinite(policy.act(replace(observation(), images=images)).samples).all()
+
+
+def test_a_missing_camera_is_named(policy):
+    images = {"front": observation().images["front"]}
+    with pytest.raises(SalusError, match="'wrist'"):
+        policy.act(replace(observation(), images=images))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 4)])
+def test_an_image_that_is_not_rgb_is_told(policy, shape):
+    images = {name: np.zeros(shape, np.uint8) for name in ("front", "wrist")}
+    with pytest.raises(SalusError, match="expected"):
+        policy.act(replace(observation(), images=images))
+
+
+def test_an_empty_instruction_is_told(policy):
+    with pytest.raises(SalusError, match="instruction"):
+        policy.act(replace(observation(), instruction=" "))
+
+
+def test_a_chunk_that_is_not_finite_is_an_error(policy):
+    with torch.no_grad():
+        policy._model.embed_out.combine.bias.fill_(float("nan"))
+    with pytest.raises(SalusError, match="not finite"):
+        policy.act(observation())
+
+
+def test_an_unknown_policy_is_told_with_the_known_ones():
+    with pytest.raises(SalusError, match="tinyvla"):
+        load_policy("no_such_policy")
+    assert "tinyvla" in policy_names()
