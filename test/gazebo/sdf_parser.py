@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 LIBRARY = "libsdformat12.so.12"
-MISSING = "no SDF parser here: apt-get install libsdformat12-12 (Debian 12), or install Gazebo, which brings `gz sdf`"
+MISSING = "no SDF parser here: install libsdformat12-12 (Debian 12), or Gazebo, which brings `gz sdf`"
 _CALL = """
 import ctypes, sys
 library = ctypes.CDLL(sys.argv[1])

@@ -62,7 +62,7 @@ def test_the_world_shows_the_scene_of_its_seed() -> None:
     )
     for name in MODELS:
         assert text(model(shown, name), "pose") == text(model(placed, name), "pose"), (
-            f"{name} stands elsewhere than seed {DEFAULT_SEED} puts it: tasks were changed, so take the poses "
+            f"{name} stands elsewhere than seed {DEFAULT_SEED} puts it: tasks changed, so take the poses "
             "of salus_ros.sim.gazebo.place(sdf, scene(DEFAULT_SEED).layout) over into worlds/salus.sdf"
         )
 
