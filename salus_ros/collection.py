@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 _STREAM = 0xC0113C7
 """Keeps the draws made here apart from those that the simulator makes of the same seed."""
+
+
+_PARENT_CHECK_S = 0.5
 
 
 class Mixture(BaseModel):
@@ -88,12 +94,16 @@ def run_seed(policy: str, mixture: Mixture, seed: int) -> Episode | FailedEpisod
     from salus_ros.rollout import run_episode
 
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     try:
         simulation, acting = _workplace(policy)
         meta = mixture.draw(seed)
         judge = RandomTrigger(seed) if meta.random_interventions else None
         settings = GateSettings(monitor="required" if judge is not None else "absent")
-        return run_episode(simulation, acting, Gate(settings, simulation.arm_model), judge, meta)
+        episode = run_episode(simulation, acting, Gate(settings, simulation.arm_model), judge, meta)
+        # Of a mixture, the family that the simulator drew is what splits and tables go by.
+        drawn = replace(episode.meta, disturbance=simulation.scene.disturbance)
+        return replace(episode, meta=drawn)
     except SalusError:
         raise
     except Exception as error:
@@ -106,7 +116,7 @@ def run_in_parallel(run: RunSeed, seeds: Iterable[int], workers: int) -> Iterato
     Raises:
         SalusError: what ``run`` raises, or a worker died.
     """
-    jobs = (delayed(run)(seed) for seed in seeds)
+    jobs = (delayed(_in_worker)(run, seed, os.getpid()) for seed in seeds)
     with parallel_config(backend="loky", inner_max_num_threads=1):
         try:
             yield from Parallel(n_jobs=workers, return_as="generator")(jobs)
@@ -115,6 +125,24 @@ def run_in_parallel(run: RunSeed, seeds: Iterable[int], workers: int) -> Iterato
                 "A worker process died, most likely for want of memory; what was finished is kept: run the "
                 "same command again, with fewer workers."
             ) from error
+
+
+def _in_worker(run: RunSeed, seed: int, starter: int) -> Episode | FailedEpisode:
+    if os.getpid() != starter:
+        _end_with(starter)
+    return run(seed)
+
+
+@lru_cache(maxsize=1)
+def _end_with(starter: int) -> None:
+    """Ends this worker when the process that started it was killed, which joblib itself notices late."""
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(_PARENT_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class NumberedByEpisode:

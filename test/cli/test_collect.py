@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,7 +59,17 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def script(environment: dict[str, str], *arguments: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", COLLECT, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+def workers_of(tmp_path: Path) -> list[str]:
+    """Processes that can import this test's rollout."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if str(tmp_path).encode() in environ.read_bytes():
+                found.append(environ.parent.name)
+    return found
 
 
 def arguments(tmp_path: Path, *more: str) -> argparse.Namespace:
@@ -75,10 +86,14 @@ def test_a_killed_collection_goes_on_without_losing_or_doubling_an_episode(
     while len(Store.open(tmp_path / "s")) < 2:
         assert time.monotonic() < deadline and process.poll() is None, "nothing was collected"
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    gone = time.monotonic() + 30
+    while workers_of(tmp_path):
+        assert time.monotonic() < gone, "workers outlive the process that started them"
+        time.sleep(0.1)
     before = len(Store.open(tmp_path / "s"))
-    assert script(environment, tmp_path / "s", before + 3).wait(60) == 0
+    assert script(environment, tmp_path / "s", before + 3).wait(120) == 0
     store = Store.open(tmp_path / "s")
     assert [meta.seed for meta in store.metas()] == list(range(before + 3))
     store.episode(before - 1)
@@ -92,7 +107,7 @@ def test_any_number_of_workers_gives_the_same_store(
     import fake_rollout
 
     Store.create(tmp_path / "two").close()
-    assert script(environment, tmp_path / "two", 6).wait(60) == 0
+    assert script(environment, tmp_path / "two", 6).wait(120) == 0
     with Store.create(tmp_path / "one") as store:
         collect.collect_missing(store, fake_rollout.run, range(6), 1)
         one = [record.digests for record in store.records()]
@@ -199,6 +214,7 @@ def test_an_episode_does_not_depend_on_what_the_process_ran_before(monkeypatch: 
     for seed in (5, 3, 5):
         episode = collection.run_seed("swaying", mixture, seed)
         assert not isinstance(episode, FailedEpisode), episode
+        assert episode.meta.disturbance != "mixed", "the family drawn is kept, not the name of the mixture"
         assert episode.meta.random_interventions and len(episode.predictions)
         digests.append({name: digest(stream) for name, stream in episode.streams().items()})
     assert digests[0] == digests[2]
