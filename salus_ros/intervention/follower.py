@@ -19,6 +19,7 @@ from salus_ros.types import Floats, JointTrajectory
 _GRID_S: Final = 0.01
 _GRID_MAX: Final = 800
 _FRACTIONS: Final = np.arange(9) / 8.0
+_LOOKS: Final = np.arange(4) / 3.0
 _STILL: Final = 1e-3
 """A speed scale below this is rest."""
 
@@ -92,32 +93,33 @@ class Follower:
         self.path_time_s = path.start_s
         self.speed = speed
         self._limits = limits
-        self._profile = self._brake()
+        self._set_braking()
 
     def advance(self, step_s: float) -> None:
         """Time has passed: go on along what was set last; longer silence ends in its rest."""
-        self.path_time_s, self.speed = self._profile.at(step_s)
+        self._elapsed_s += step_s
+        self.path_time_s, self.speed = self._profile.at(self._elapsed_s)
         if self.speed < _STILL:
             self.speed = 0.0
 
     def follow(self, speed: float) -> None:
         """Go on at this speed scale at most; slow down as fast as the limits allow, speed up gently."""
         dt, lead = self._limits.period_s, self._limits.lead_s
-        top = min(speed, self.speed + self._limits.speeding_up_rate_s * dt, 1.0)
-        slowest = max(self.speed - self._braking_rate() * dt, 0.0)
+        rate = self._rate()
+        top = min(speed, self.speed + min(self._limits.speeding_up_rate_s, rate) * dt, 1.0)
+        slowest = max(self.speed - rate * dt, 0.0)
         if top < slowest or (top <= 0.0 and self.speed <= 0.0):
-            self._profile = self._brake()
+            self.stop()
             return
         trials = top - (top - slowest) * _FRACTIONS
         ramp_end = self.path_time_s + 0.5 * dt * (self.speed + trials)
         lead_end = ramp_end + (lead - dt) * trials
-        allowed = np.flatnonzero(
-            (trials * trials <= self.speed_limits.squared_at(ramp_end))
-            & (trials * trials <= self.speed_limits.squared_at(lead_end))
-        )
+        ahead = ramp_end[:, None] + (lead_end - ramp_end)[:, None] * _LOOKS
+        lowest = self.speed_limits.squared_at(ahead).min(axis=1)
+        allowed = np.flatnonzero(trials * trials <= lowest)
         chosen = float(trials[allowed[0]]) if len(allowed) else 0.0
         if chosen < _STILL:
-            self._profile = self._brake()
+            self.stop()
             return
         i = int(allowed[0])
         tail = brake(float(lead_end[i]), chosen, self.speed_limits.grid_s, self.speed_limits.braking, 0.0)
@@ -126,10 +128,12 @@ class Follower:
             [self.path_time_s, float(ramp_end[i]), *tail.path_time_s],
             [self.speed, chosen, *tail.speed],
         )
+        self._elapsed_s, self._braking = 0.0, False
 
     def stop(self) -> None:
-        """Come to rest on the path, as soon as the limits allow."""
-        self._profile = self._brake()
+        """Come to rest on the path, as soon as the limits allow; a stop in hand goes on."""
+        if not self._braking:
+            self._set_braking()
 
     def allows(self, speed: float) -> bool:
         """Whether the path can be followed from here at this speed scale."""
@@ -145,7 +149,7 @@ class Follower:
     @property
     def standing(self) -> bool:
         """Whether the command rests."""
-        return self.speed <= 0.0 and self._profile.speed[0] <= 0.0 and max(self._profile.speed) <= 0.0
+        return self._braking and self.speed <= 0.0
 
     @property
     def ended(self) -> bool:
@@ -160,28 +164,31 @@ class Follower:
     def trajectory(self) -> JointTrajectory:
         """The profile as points, the first one ``lead_s`` ahead: nearer ones would turn a message's delay
         into a jerk."""
-        times = np.array(self._profile.time_s)
+        times = np.array(self._profile.time_s) - self._elapsed_s
         keep = times >= min(self._limits.lead_s - 1e-9, times[-1])
+        times = np.maximum(times[keep], self._limits.period_s)
         position, velocity, _ = self.path.at(np.array(self._profile.path_time_s)[keep])
         velocity = velocity * np.array(self._profile.speed)[keep, None]
         velocity[-1] = 0.0
-        return JointTrajectory(times[keep], position, velocity)
+        return JointTrajectory(times, position, velocity)
 
     @property
     def rest_in_s(self) -> float:
         """Time until the command in hand rests by itself."""
-        return self._profile.time_s[-1] if max(self._profile.speed) > 0.0 else 0.0
+        return 0.0 if self.standing else max(self._profile.time_s[-1] - self._elapsed_s, 0.0)
 
-    def _braking_rate(self) -> float:
+    def _rate(self) -> float:
+        """How fast the speed scale may change here."""
         grid, braking = self.speed_limits.grid_s, self.speed_limits.braking
         i = min(max(int(np.searchsorted(grid, self.path_time_s)) - 1, 0), len(grid) - 2)
         return float(0.5 * (braking[i + 1] - braking[i]) / (grid[i + 1] - grid[i]))
 
-    def _brake(self) -> SpeedProfile:
-        return brake(
+    def _set_braking(self) -> None:
+        self._profile = brake(
             self.path_time_s,
             self.speed,
             self.speed_limits.grid_s,
             self.speed_limits.braking,
             self._limits.lead_s,
         )
+        self._elapsed_s, self._braking = 0.0, True

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
+
+_ROUNDING_S: Final = 1e-9
 
 
 class Watchdogs:
@@ -33,7 +36,7 @@ class Watchdogs:
 
     def fresh(self, name: str, now_s: float) -> bool:
         """Whether the input was heard within its deadline, armed or not."""
-        return self.silence_s(name, now_s) <= self._deadlines_s[name]
+        return self.silence_s(name, now_s) <= self._deadlines_s[name] + _ROUNDING_S
 
     def late(self, name: str, now_s: float, deadline_s: float | None = None) -> bool:
         """Whether an armed input has been silent past its deadline, or past the one given."""
@@ -41,7 +44,7 @@ class Watchdogs:
             return False
         deadline = self._deadlines_s[name] if deadline_s is None else deadline_s
         silence = min(self.silence_s(name, now_s), now_s - self._armed_s)
-        return not silence <= deadline
+        return not silence <= deadline + _ROUNDING_S
 
 
 class RosTime:

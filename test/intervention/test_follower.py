@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from gate_world import ARM, HOME, Controller
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from salus_ros.intervention.follower import Follower, MotionLimits
+from salus_ros.intervention.path import PathError, spline
+
+DT = 0.01
+LIMITS = MotionLimits(
+    ARM.velocity_limit_rad_s * 0.9,
+    ARM.acceleration_limit_rad_s2 * 0.8,
+    braking_share=0.2,
+    braking_rate_max_s=20.0,
+    speeding_up_rate_s=2.0,
+    period_s=DT,
+    lead_s=0.03,
+)
+TIMES = 0.05 * np.arange(1, 17)
+
+
+def straight(rate: float = 0.5) -> Follower:
+    path = spline(TIMES, HOME + np.outer(TIMES, np.full(7, rate)), 0.02)
+    return Follower(path, LIMITS)
+
+
+def drive(follower: Follower, speeds: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """What an ideal controller does: positions and velocities at each period."""
+    q, _, _ = follower.state()
+    controller = Controller(q)
+    rows = []
+    for i, speed in enumerate(speeds):
+        now_s = i * DT
+        if i:
+            follower.advance(DT)
+        follower.follow(speed)
+        controller.accept(now_s, follower.trajectory())
+        rows.append(controller.at(now_s))
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+
+@given(
+    arrays(float, (16, 7), elements=st.floats(-0.2, 0.2)),
+    st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=5, max_size=5),
+)
+def test_whatever_speed_is_asked_for_the_arm_stays_inside_its_limits(
+    corners: np.ndarray, asked: list[float]
+) -> None:
+    try:
+        path = spline(TIMES, HOME + corners, 0.02)
+    except PathError:
+        return
+    _, velocity = drive(Follower(path, LIMITS), [speed for speed in asked for _ in range(25)])
+    assert (np.abs(velocity) <= ARM.velocity_limit_rad_s * 1.001).all()
+    acceleration = np.abs(np.diff(velocity, axis=0)) / DT
+    assert (acceleration <= ARM.acceleration_limit_rad_s2 * 1.05).all(), acceleration.max(axis=0)
+
+
+def test_it_reaches_the_paths_own_timing_and_stops_at_its_end() -> None:
+    follower = straight()
+    speeds = []
+    for _ in range(150):
+        follower.advance(DT)
+        follower.follow(1.0)
+        speeds.append(follower.speed)
+    assert max(speeds) == pytest.approx(1.0), "the path's own timing is never reached"
+    assert follower.standing
+    assert follower.ended
+    assert follower.path_time_s <= TIMES[-1]
+
+
+def test_speeding_up_is_gentle_and_slowing_down_is_not() -> None:
+    follower = straight()
+    follower.follow(1.0)
+    rises = []
+    for _ in range(50):
+        before = follower.speed
+        follower.advance(DT)
+        follower.follow(1.0)
+        rises.append(follower.speed - before)
+    assert max(rises) <= LIMITS.speeding_up_rate_s * DT + 1e-9
+    follower.follow(0.0)
+    count = 0
+    while follower.speed > 0.0:
+        follower.advance(DT)
+        follower.follow(0.0)
+        count += 1
+    assert count * DT < 0.1, f"took {count * DT:.2f} s to stop from full speed"
+
+
+def test_silence_ends_in_the_rest_that_was_sent() -> None:
+    follower = straight()
+    follower.follow(1.0)
+    for _ in range(30):
+        follower.advance(DT)
+        follower.follow(1.0)
+    last = follower.trajectory()
+    follower.advance(5.0)
+    assert follower.speed == 0.0
+    assert np.allclose(follower.state()[0], last.position_rad[-1])
+    assert not last.velocity_rad_s[-1].any()
+
+
+def test_the_controller_goes_where_the_follower_thinks_it_is() -> None:
+    follower = straight()
+    position, _ = drive(follower, [1.0] * 40 + [0.3] * 15)
+    assert np.abs(position[-1] - follower.state()[0]).max() < 2e-4
+
+
+def test_a_first_point_lies_the_lead_ahead_so_that_delay_does_not_jerk() -> None:
+    follower = straight()
+    follower.follow(1.0)
+    assert follower.trajectory().time_from_start_s[0] == pytest.approx(LIMITS.lead_s)

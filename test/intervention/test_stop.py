@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from gate_world import ARM, HOME
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from salus_ros.intervention.stop import SpeedProfile, brake, rest_move
+
+V, A = ARM.velocity_limit_rad_s, ARM.acceleration_limit_rad_s2
+
+
+@given(arrays(float, 7, elements=st.floats(-1.0, 1.0)), arrays(float, 7, elements=st.floats(-0.3, 0.3)))
+def test_a_move_to_rest_respects_velocity_and_acceleration(velocity: np.ndarray, gap: np.ndarray) -> None:
+    move = rest_move(HOME, velocity, HOME + gap, V, A, 0.03)
+    t = np.linspace(0.0, move.duration_s, 120)
+    rows = [move.at(float(s)) for s in t]
+    speeds = np.array([row[1] for row in rows])
+    assert (np.abs(speeds) <= V + 1e-9).all()
+    assert (np.abs(np.diff(speeds, axis=0)) / (t[1] - t[0]) <= A * 1.001).all()
+    assert np.allclose(rows[0][0], HOME)
+    assert np.allclose(rows[0][1], velocity)
+    assert np.allclose(rows[-1][0], HOME + gap)
+    assert np.allclose(rows[-1][1], 0.0)
+
+
+def test_a_move_that_no_duration_allows_is_the_gentlest() -> None:
+    move = rest_move(HOME, np.full(7, 50.0), HOME, V, A, 0.03)
+    assert np.isfinite(move.duration_s)
+    assert move.duration_s > 1.0
+
+
+@given(st.floats(0.0, 2.0))
+def test_what_is_left_of_a_move_is_sent_from_where_it_is(elapsed_s: float) -> None:
+    move = rest_move(HOME, np.full(7, 0.5), HOME + 0.05, V, A, 0.03)
+    command = move.trajectory_from(elapsed_s, 0.03)
+    assert command.time_from_start_s[0] == pytest.approx(0.03)
+    assert np.allclose(command.position_rad[0], move.at(elapsed_s + 0.03)[0])
+    assert np.allclose(command.position_rad[-1], HOME + 0.05)
+    assert not command.velocity_rad_s[-1].any()
+
+
+def test_braking_takes_the_distance_that_the_rate_allows() -> None:
+    grid = np.linspace(0.0, 1.0, 101)
+    profile = brake(0.2, 1.0, grid, 2.0 * 5.0 * grid, 0.03)
+    assert profile.time_s[-1] == pytest.approx(1.0 / 5.0)
+    assert profile.path_time_s[-1] == pytest.approx(0.2 + 0.5 / 5.0)
+    assert profile.speed[-1] == 0.0
+
+
+def test_braking_is_stretched_to_what_a_controller_can_resolve() -> None:
+    grid = np.linspace(0.0, 1.0, 101)
+    profile = brake(0.2, 0.1, grid, 2.0 * 20.0 * grid, 0.03)
+    assert profile.time_s[-1] == pytest.approx(0.03)
+
+
+def test_a_profile_is_at_its_end_after_its_end_and_at_its_start_before_its_start() -> None:
+    profile = SpeedProfile([0.0, 1.0], [0.0, 0.5], [1.0, 0.0])
+    assert profile.at(7.0) == (0.5, 0.0)
+    assert profile.at(-1.0) == (0.0, 1.0)
+    assert profile.at(0.5) == pytest.approx((0.375, 0.5))
