@@ -23,7 +23,7 @@ from salus_ros.sim.events import Referee
 from salus_ros.sim.simulation import LOST, SUCCESS, TIMEOUT, Scene, SimSettings
 from salus_ros.sim.tasks import Layout, Task, task_named
 from salus_ros.sim.truth import Truth
-from salus_ros.sim.world import COLOURS, CUBES, FINGERS, OBSTACLE_MAX_HEIGHT_M, Owner
+from salus_ros.sim.world import COLOURS, CUBES, FINGERS, OBSTACLE_MAX_HEIGHT_M, Owner, WorldSettings
 from salus_ros.types import EpisodeEvent, EventKind, Floats, RobotState
 
 DEFAULT_SEED: Final = 5
@@ -89,6 +89,19 @@ def place(sdf: str, layout: Layout) -> str:
             if element.tag in ("ambient", "diffuse"):
                 element.text = " ".join(f"{value:g}" for value in COLOURS[colour])
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def front_camera_pose(settings: WorldSettings) -> Floats:
+    """(4, 4) pose of the front camera's optical frame in the base frame."""
+    position = np.array(settings.front_camera_position_m)
+    forward = np.array(settings.front_camera_target_m) - position
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
+    pose[:3, 3] = position
+    return pose
 
 
 class _KeepComments(ElementTree.TreeBuilder):

@@ -19,13 +19,12 @@ CONVERSIONS = {
     ("rosgraph_msgs/msg/Clock", "gz.msgs.Clock"),
     ("sensor_msgs/msg/Image", "gz.msgs.Image"),
     ("sensor_msgs/msg/CameraInfo", "gz.msgs.CameraInfo"),
-    ("sensor_msgs/msg/PointCloud2", "gz.msgs.PointCloudPacked"),
     ("geometry_msgs/msg/TransformStamped", "gz.msgs.Pose"),
     ("ros_gz_interfaces/msg/Contacts", "gz.msgs.Contacts"),
 }
 KEYS = {"ros_topic_name", "gz_topic_name", "ros_type_name", "gz_type_name", "direction"}
 TRUTH = {
-    "gazebo/front/points": "sensor_msgs/msg/PointCloud2",
+    "gazebo/front/depth": "sensor_msgs/msg/Image",
     "gazebo/poses": "geometry_msgs/msg/TransformStamped",
     "gazebo/contacts": "ros_gz_interfaces/msg/Contacts",
 }
@@ -46,8 +45,6 @@ def published_by_gazebo(world: ElementTree.Element) -> Counter[str]:
         assert topic, f"the sensor {sensor.get('name')} has no topic"
         if sensor.get("type") == "camera":
             topics += [topic, topic.rpartition("/")[0] + "/camera_info"]
-        elif sensor.get("type") == "depth_camera":
-            topics.append(topic + "/points")
         else:
             topics.append(topic)
     for model in world.iterfind("model"):

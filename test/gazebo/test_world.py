@@ -13,7 +13,7 @@ from sdf_parser import complaints, needs_parser
 
 from salus_ros.assets import asset
 from salus_ros.errors import SalusError
-from salus_ros.sim.gazebo import DEFAULT_SEED, place, scene
+from salus_ros.sim.gazebo import DEFAULT_SEED, front_camera_pose, place, scene
 from salus_ros.sim.simulation import Simulation
 
 MODELS = ("table", "bin", "obstacle", "cube_0", "cube_1", "cube_2")
@@ -158,6 +158,7 @@ def test_the_front_cameras_see_what_mujocos_camera_sees(
     camera = model(world, "front_camera")
     pose = matrix(text(camera, "pose")) @ GAZEBO_TO_OPTICAL
     assert pose == pytest.approx(simulation.camera_pose("front"), abs=1e-6)
+    assert front_camera_pose(simulation.settings.world) == pytest.approx(pose, abs=1e-6)
     cloud = simulation.settings.cloud
     sizes = {
         "front": (simulation.settings.image_size_px,) * 2,
