@@ -59,8 +59,8 @@ class GazeboEventsNode(GuardedNode):
     The episode starts with the arm's first command and ends once; another one is another launch.
     """
 
-    def __init__(self, name: str = "gazebo_events_node") -> None:
-        super().__init__(name)
+    def __init__(self, name: str = "gazebo_events_node", **arguments: Any) -> None:
+        super().__init__(name, **arguments)
         self._settings = settings = declare(self, GazeboEventsSettings)
         self._robot = Robot.load(settings.robot)
         sim = SimSettings(time_limit_s=settings.time_limit_s)

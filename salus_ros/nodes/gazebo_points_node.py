@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -39,8 +39,8 @@ class GazeboPointsSettings(BaseModel):
 class GazeboPointsNode(GuardedNode):
     """Publishes one cloud for each depth image."""
 
-    def __init__(self, name: str = "gazebo_points_node") -> None:
-        super().__init__(name)
+    def __init__(self, name: str = "gazebo_points_node", **arguments: Any) -> None:
+        super().__init__(name, **arguments)
         self._settings = declare(self, GazeboPointsSettings)
         self._pose = front_camera_pose(self._settings.world)
         self._counts: Counter[str] = Counter()
