@@ -1,4 +1,4 @@
-"""Contact, felt as effort that differs from what the joints needed a moment ago."""
+"""Contact, felt as a force at the tool: effort that differs from what the joints needed a moment ago."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from typing import Final
 
 import numpy as np
 
+from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats, RobotState
 
 _SLOWER_IN_CONTACT: Final = 10.0
+_MOVED_RAD: Final = 0.03
+"""How far a joint may move before the Jacobian is computed again."""
+
+_DIFFERENCE_RAD: Final = 1e-5
 
 
 class ContactSense:
-    """Effort residual against a slow baseline, as a share of each joint's effort limit.
+    """The force at the tool that explains best how the joints' effort differs from a slow baseline.
 
     The baseline follows what gravity and the motion ask for; during contact it follows more slowly, so that
-    a contact does not become the normal case at once, and a changed load does at last. Joints without effort
-    are not judged.
+    a contact does not become the normal case at once, and a changed load does at last. A joint without
+    effort counts as one that feels nothing.
     """
 
     def __init__(
-        self,
-        effort_limit_nm: Floats,
-        contact: tuple[float, float],
-        force: tuple[float, float],
-        baseline_s: float,
+        self, arm: ArmModel, contact: tuple[float, float], hard: tuple[float, float], baseline_s: float
     ) -> None:
-        """``contact`` and ``force``: share of the limit, and how long it must last in seconds."""
-        self._limit = np.where(effort_limit_nm > 0.0, effort_limit_nm, np.inf)
-        self._contact, self._contact_s = contact
-        self._force, self._force_s = force
+        """``contact`` and ``hard``: force in newtons, and how long it must last in seconds."""
+        self._arm = arm
+        self._contact_n, self._contact_s = contact
+        self._hard_n, self._hard_s = hard
         self._baseline_s = baseline_s
+        self._place: Floats = np.full(len(arm.joint_names), np.inf)
+        self._to_force: Floats = np.zeros((3, len(arm.joint_names)))
         self.reset()
 
     def reset(self) -> None:
@@ -39,25 +42,27 @@ class ContactSense:
         self._baseline: Floats | None = None
         self._stamp_s = math.nan
         self._contact_for_s = -1.0
-        self._force_for_s = -1.0
-        self.residual = 0.0
-        """Highest residual as a share of the limit."""
+        self._hard_for_s = -1.0
+        self.force_n = 0.0
+        """Estimated force at the tool."""
 
     def feel(self, state: RobotState) -> None:
         """Take a valid joint state."""
         effort = state.joint_effort_nm
-        known = np.isfinite(effort)
         if self._baseline is None:
-            self._baseline = np.where(known, effort, np.nan)
+            self._baseline = effort
             self._stamp_s = state.stamp_s
             return
-        known &= np.isfinite(self._baseline)
-        difference = np.where(known, effort - self._baseline, 0.0)
-        self.residual = float(np.max(np.abs(difference) / self._limit, initial=0.0))
+        difference = effort - self._baseline
+        difference = np.where(np.isfinite(difference), difference, 0.0)
+        if not np.abs(state.joint_position_rad - self._place).max() <= _MOVED_RAD:
+            self._to_force = self._inverse_jacobian(state.joint_position_rad)
+            self._place = state.joint_position_rad
+        self.force_n = float(np.linalg.norm(self._to_force @ difference))
         step = min(max(state.stamp_s - self._stamp_s, 0.0), self._baseline_s)
         self._stamp_s = state.stamp_s
-        self._contact_for_s = _lasting(self._contact_for_s, self.residual >= self._contact, step)
-        self._force_for_s = _lasting(self._force_for_s, self.residual >= self._force, step)
+        self._contact_for_s = _lasting(self._contact_for_s, self.force_n >= self._contact_n, step)
+        self._hard_for_s = _lasting(self._hard_for_s, self.force_n >= self._hard_n, step)
         constant_s = self._baseline_s * (_SLOWER_IN_CONTACT if self._contact_for_s >= 0.0 else 1.0)
         self._baseline = self._baseline + difference * (1.0 - math.exp(-step / constant_s))
 
@@ -67,9 +72,17 @@ class ContactSense:
         return self._contact_for_s >= self._contact_s
 
     @property
-    def force(self) -> bool:
+    def hard(self) -> bool:
         """The contact is hard."""
-        return self._force_for_s >= self._force_s
+        return self._hard_for_s >= self._hard_s
+
+    def _inverse_jacobian(self, position: Floats) -> Floats:
+        """(3, J), joint torques to the force at the tool, by least squares."""
+        joints = len(position)
+        around = np.concatenate([position[None], position + _DIFFERENCE_RAD * np.eye(joints)])
+        place = self._arm.forward(around)[:, :3, 3]
+        jacobian_transposed = (place[1:] - place[0]) / _DIFFERENCE_RAD
+        return np.asarray(np.linalg.pinv(jacobian_transposed))
 
 
 def _lasting(duration_s: float, true: bool, step_s: float) -> float:

@@ -61,9 +61,9 @@ class Senses:
         )
         self._jumps = JumpCheck(arm.velocity_limit_rad_s, s.jump_margin_rad)
         self.contact = ContactSense(
-            arm.effort_limit_nm,
-            (s.contact_effort_fraction, s.contact_persistence_s),
-            (s.contact_force_effort_fraction, s.contact_force_persistence_s),
+            arm,
+            (s.contact_force_n, s.contact_persistence_s),
+            (s.hard_force_n, s.hard_force_persistence_s),
             s.effort_baseline_s,
         )
         self.tracking = TrackingCheck(s.tracking_window_s, s.period_s)
@@ -200,11 +200,11 @@ class Senses:
             add(Mode.SLOW_DOWN, Cause.TRACKING_ERROR, detail)
         if self.tracking.off(s.tracking_hold_rad, s.tracking_persistence_s, now_s):
             add(Mode.HOLD, Cause.TRACKING_ERROR, detail)
-        effort = f"effort residual at {100.0 * self.contact.residual:.0f} % of the joint's limit"
+        force = f"about {self.contact.force_n:.0f} N at the tool"
         if self.contact.contact:
-            add(Mode.ASSIST, Cause.CONTACT, effort)
-        if self.contact.force:
-            add(Mode.EMERGENCY_STOP, Cause.CONTACT_FORCE, effort)
+            add(Mode.ASSIST, Cause.CONTACT, force)
+        if self.contact.hard:
+            add(Mode.EMERGENCY_STOP, Cause.CONTACT_FORCE, force)
         return frozenset(found)
 
     def _tick(self, now_s: float, ros_time_s: float) -> None:

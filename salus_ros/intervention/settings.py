@@ -184,21 +184,20 @@ class GateSettings(BaseModel):
     )
 
     # What the arm feels and does
-    contact_effort_fraction: float = Field(
-        0.8,
+    contact_force_n: float = Field(
+        80.0,
         gt=0,
-        le=2,
-        description="Effort residual, as a share of a joint's limit, taken for contact. Tasks touch things: "
-        "grasping a cube reaches 1 for moments, free motion 0.35.",
+        description="Force at the tool, estimated from the joints' effort, taken for contact. In the shipped "
+        "simulator free motion and grasping stay below 45 N [N].",
     )
     contact_persistence_s: float = Field(
-        0.15, ge=0, description="The residual must last this long to count as contact [s]."
+        0.1, ge=0, description="The force must last this long to count as contact [s]."
     )
-    contact_force_effort_fraction: float = Field(
-        1.2, gt=0, le=2, description="Effort residual that latches an emergency stop."
+    hard_force_n: float = Field(
+        300.0, gt=0, description="Force at the tool that latches an emergency stop [N]."
     )
-    contact_force_persistence_s: float = Field(
-        0.03, ge=0, description="The residual must last this long to count as force [s]."
+    hard_force_persistence_s: float = Field(
+        0.02, ge=0, description="The force must last this long to latch [s]."
     )
     effort_baseline_s: float = Field(
         0.2, gt=0, description="Time constant of the effort that is taken for normal [s]."
@@ -241,7 +240,7 @@ class GateSettings(BaseModel):
             ("prediction_slow_deadline_s", "prediction_hold_deadline_s"),
             ("slow_risk_clear", "slow_risk"),
             ("immediate_stop_horizon_s", "stop_horizon_s"),
-            ("contact_effort_fraction", "contact_force_effort_fraction"),
+            ("contact_force_n", "hard_force_n"),
             ("tracking_slow_rad", "tracking_hold_rad"),
         )
         for low, high in pairs:
