@@ -1,8 +1,7 @@
 """A gripper that is an action with joint states of its own, as the finger joints that the other nodes know.
 
-Commands: the gate's newest opening becomes a goal of a ``control_msgs/GripperCommand`` action.
-Measurements: the arm's joint states go on with the fingers added, at the arm's own stamps, so that a silent
-arm stays silent.
+Commands: the gate's newest opening becomes a goal of a gripper action of ``control_msgs``. Measurements: the
+arm's joint states go on with the fingers added, at the arm's own stamps, so that a silent arm stays silent.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import importlib
 import math
 import sys
 from collections import Counter
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rclpy.action import ActionClient
@@ -34,7 +33,13 @@ class GripperSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    action: str = Field("franka_gripper/gripper_action", description="control_msgs/GripperCommand action.")
+    action: str = Field("franka_gripper/gripper_action", description="Name of the gripper's action.")
+    action_type: Literal["GripperCommand", "ParallelGripperCommand"] = Field(
+        "GripperCommand", description="Its type in control_msgs."
+    )
+    goal_joints: tuple[str, ...] = Field(
+        ("gripper",), min_length=1, description="Joints of a ParallelGripperCommand; each gets the position."
+    )
     finger_joints: tuple[str, ...] = Field(
         ("fr3_finger_joint1", "fr3_finger_joint2"),
         min_length=1,
@@ -84,7 +89,7 @@ class GripperNode(GuardedNode):
     def __init__(self, name: str = "gripper_node", **arguments: Any) -> None:
         super().__init__(name, **arguments)
         self._settings = declare(self, GripperSettings)
-        self._action = _gripper_command()
+        self._action = _action_type(self._settings.action_type)
         self._client = ActionClient(self, self._action, self._settings.action)
         self._wanted_m: float | None = None
         self._sent_m: float | None = None
@@ -144,12 +149,21 @@ class GripperNode(GuardedNode):
                 f"the action {self._settings.action} is not there", key="action", level="error"
             )
             return
-        goal = self._action.Goal()
-        goal.command.position = self._settings.goal(wanted_m)
-        goal.command.max_effort = self._settings.effort
+        goal = self._goal(wanted_m)
         self._busy, self._sent_m = True, wanted_m
         self._counts["goals"] += 1
         self._client.send_goal_async(goal).add_done_callback(self.guard(self._answered))
+
+    def _goal(self, opening_m: float) -> Any:
+        settings, goal = self._settings, self._action.Goal()
+        position = settings.goal(opening_m)
+        if settings.action_type == "ParallelGripperCommand":
+            goal.command.name = list(settings.goal_joints)
+            goal.command.position = [position] * len(settings.goal_joints)
+            goal.command.effort = [settings.effort] * len(settings.goal_joints)
+        else:
+            goal.command.position, goal.command.max_effort = position, settings.effort
+        return goal
 
     def _answered(self, future: Any) -> None:
         handle = future.result()
@@ -198,13 +212,13 @@ def with_fingers(message: JointState, finger_joints: tuple[str, ...], opening_m:
     return result
 
 
-def _gripper_command() -> Any:
+def _action_type(name: str) -> Any:
     try:
-        return importlib.import_module("control_msgs.action").GripperCommand
-    except ImportError as error:
+        return getattr(importlib.import_module("control_msgs.action"), name)
+    except (ImportError, AttributeError) as error:
         raise SalusError(
-            "control_msgs is not installed, which this node speaks to the gripper with; install the ROS "
-            "package control-msgs."
+            f"control_msgs with the action {name} is not installed, which this node moves the gripper by; "
+            "install the ROS package control-msgs."
         ) from error
 
 

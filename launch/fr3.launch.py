@@ -1,0 +1,62 @@
+"""SALUS on a Franka FR3, whose drivers run already: robot.launch.py with the driver's names.
+
+Copy ``config/robots/fr3.yaml``, set your robot description and workspace in it, and start in shadow mode:
+``ros2 launch salus_ros fr3.launch.py robot_file:=fr3.yaml shadow_mode:=true``. See ``docs/own-robot.md``.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node, SetRemap
+
+from launch import LaunchDescription
+
+SHARE = Path(get_package_share_directory("salus_ros"))
+
+# The driver's own /joint_states is repeated at a fixed rate with new stamps, which would hide a silent arm.
+JOINT_STATES = "salus/joint_states"
+REMAPPINGS = {
+    "joint_states": JOINT_STATES,
+    "arm_controller/joint_trajectory": "fr3_arm_controller/joint_trajectory",
+}
+GRIPPER_REMAPPINGS = {
+    "joint_states": JOINT_STATES,
+    "arm/joint_states": "franka/joint_states",
+    "gripper/joint_states": "franka_gripper/joint_states",
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    robot_file = DeclareLaunchArgument(
+        "robot_file",
+        default_value=str(SHARE / "config" / "robots" / "fr3.yaml"),
+        description="Parameters of the robot: your own copy of the default.",
+    )
+    gripper = Node(
+        package="salus_ros",
+        executable="gripper_node",
+        parameters=[LaunchConfiguration("robot_file")],
+        remappings=list(GRIPPER_REMAPPINGS.items()),
+        output="screen",
+        on_exit=Shutdown(reason="the gripper's node has ended, and the joint states with it"),
+    )
+    stop = Node(
+        package="salus_ros",
+        executable="controller_stop_node",
+        parameters=[LaunchConfiguration("robot_file")],
+        output="screen",
+        respawn=True,
+    )
+    salus = GroupAction(
+        [
+            *(SetRemap(src=source, dst=target) for source, target in REMAPPINGS.items()),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(SHARE / "launch" / "robot.launch.py")),
+                launch_arguments={"robot_file": LaunchConfiguration("robot_file")}.items(),
+            ),
+        ]
+    )
+    return LaunchDescription([robot_file, gripper, stop, salus])

@@ -1,0 +1,152 @@
+"""Gazebo with the table scene, the simulated arm under ros2_control, and SALUS on simulated time.
+
+``ros2 launch salus_ros gazebo.launch.py seed:=5`` shows the scene that ``sim.launch.py seed:=5`` simulates in
+MuJoCo. One launch is one episode: ground truth comes out as ``salus/episode_event``.
+"""
+
+import tempfile
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchContext, LaunchDescription
+from salus_ros.errors import SalusError
+from salus_ros.robot.gazebo import gazebo_description
+from salus_ros.sim.gazebo import DEFAULT_SEED, ROBOT, place, scene
+
+SHARE = Path(get_package_share_directory("salus_ros"))
+CONTROLLERS = SHARE / "config" / "controllers.yaml"
+BOOLEANS = ["true", "false"]
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "seed",
+        default_value=str(DEFAULT_SEED),
+        description="Seed of the scene: where cubes, bin and post are.",
+    ),
+    DeclareLaunchArgument(
+        "headless", default_value="false", choices=BOOLEANS, description="Run Gazebo without a window."
+    ),
+    DeclareLaunchArgument(
+        "activate_gate",
+        default_value="true",
+        choices=BOOLEANS,
+        description="Let the simulated arm move as soon as everything is up.",
+    ),
+    DeclareLaunchArgument(
+        "time_limit_s",
+        default_value="60.0",
+        description="Simulated time from the arm's first command until the episode has timed out [s].",
+    ),
+]
+SIMULATED = {"use_sim_time": True}
+
+
+def include(package: str, name: str, arguments: dict) -> IncludeLaunchDescription:
+    path = Path(get_package_share_directory(package)) / "launch" / name
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(path)), launch_arguments=arguments.items()
+    )
+
+
+def describe(context: LaunchContext) -> list:
+    seed = LaunchConfiguration("seed").perform(context)
+    if not seed.isdecimal():
+        return [Shutdown(reason=f"seed is {seed!r}; give a whole number of 0 or more.")]
+    try:
+        world = place((SHARE / "worlds" / "salus.sdf").read_text(), scene(int(seed)).layout)
+        robot = gazebo_description((SHARE / "urdf" / "salus_arm.urdf").read_text(), str(CONTROLLERS))
+    except SalusError as error:
+        return [Shutdown(reason=str(error))]
+    world_file = Path(tempfile.mkdtemp(prefix="salus_gazebo_")) / "salus.sdf"
+    world_file.write_text(world)
+    headless = LaunchConfiguration("headless").perform(context) == "true"
+
+    gazebo = include(
+        "ros_gz_sim",
+        "gz_sim.launch.py",
+        {
+            "gz_args": f"-r {'-s --headless-rendering ' if headless else ''}{world_file}",
+            "on_exit_shutdown": "true",
+        },
+    )
+    description = Node(
+        package="robot_state_publisher",
+        executable="robot_state_publisher",
+        parameters=[{"robot_description": ParameterValue(robot, value_type=str)}, SIMULATED],
+    )
+    spawn = Node(
+        package="ros_gz_sim",
+        executable="create",
+        arguments=["-topic", "robot_description", "-name", ROBOT],
+        output="screen",
+    )
+    bridge = Node(
+        package="ros_gz_bridge",
+        executable="parameter_bridge",
+        parameters=[{"config_file": str(SHARE / "config" / "gazebo_bridge.yaml")}, SIMULATED],
+        on_exit=Shutdown(reason="the bridge to Gazebo has ended"),
+    )
+    controllers = Node(
+        package="controller_manager",
+        executable="spawner",
+        arguments=[
+            *("joint_state_broadcaster", "arm_controller", "gripper_controller"),
+            *("--param-file", str(CONTROLLERS)),
+        ],
+        output="screen",
+    )
+    points = Node(
+        package="salus_ros", executable="gazebo_points_node", parameters=[SIMULATED], output="screen"
+    )
+    events = Node(
+        package="salus_ros",
+        executable="gazebo_events_node",
+        parameters=[
+            SIMULATED,
+            {
+                "seed": int(seed),
+                "time_limit_s": ParameterValue(LaunchConfiguration("time_limit_s"), value_type=float),
+            },
+        ],
+        output="screen",
+    )
+    stop = Node(
+        package="salus_ros",
+        executable="controller_stop_node",
+        parameters=[SIMULATED],
+        output="screen",
+        respawn=True,
+    )
+    salus = include(
+        "salus_ros",
+        "salus.launch.py",
+        {"use_sim_time": "true", "activate_gate": LaunchConfiguration("activate_gate")},
+    )
+    return [
+        gazebo,
+        description,
+        bridge,
+        spawn,
+        # The controllers live in the arm's own plugin, so the arm must be there first.
+        RegisterEventHandler(OnProcessExit(target_action=spawn, on_exit=[controllers])),
+        RegisterEventHandler(OnProcessExit(target_action=controllers, on_exit=[salus])),
+        points,
+        events,
+        stop,
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=describe)])
