@@ -30,12 +30,16 @@ def test_six_numbers_are_the_first_two_rows():
 
 def test_six_numbers_give_the_rotation_back_even_when_scaled():
     rotation = random_poses(20)[:, :3, :3]
-    np.testing.assert_allclose(action.six_to_rotation(3.0 * action.rotation_to_six(rotation)), rotation, atol=1e-12)
+    np.testing.assert_allclose(
+        action.six_to_rotation(3.0 * action.rotation_to_six(rotation)), rotation, atol=1e-12
+    )
 
 
 def test_any_six_numbers_give_a_rotation():
     rotation = action.six_to_rotation(np.random.default_rng(1).normal(size=(50, 6)))
-    np.testing.assert_allclose(rotation @ rotation.swapaxes(-1, -2), np.tile(np.eye(3), (50, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(
+        rotation @ rotation.swapaxes(-1, -2), np.tile(np.eye(3), (50, 1, 1)), atol=1e-12
+    )
     np.testing.assert_allclose(np.linalg.det(rotation), 1.0)
 
 

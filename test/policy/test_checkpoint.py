@@ -41,7 +41,11 @@ def test_an_ensemble_survives_saving_and_loading(ensemble, tmp_path):
 
 def test_member_0_stands_under_the_published_names(ensemble):
     names = set(load_file(ensemble / checkpoint.WEIGHTS))
-    for name in ("embed_out.combine.weight", "gpt_neox.layers.2.attention.dense.weight", "gpt_neox.final_layer_norm.bias"):
+    for name in (
+        "embed_out.combine.weight",
+        "gpt_neox.layers.2.attention.dense.weight",
+        "gpt_neox.final_layer_norm.bias",
+    ):
         assert name in names and f"members.2.{name}" in names
     assert "members.1.gpt_neox.layers.0.attention.dense.weight" not in names, "the trunk exists once"
 

@@ -18,7 +18,9 @@ def samples(members: int, draws: int, between: float, within: float) -> np.ndarr
 def test_members_that_agree_leave_only_what_draws_differ_by():
     result = of_samples(samples(5, 4, 0.0, 1.0))
     assert result.aleatoric == pytest.approx(1.0, rel=0.1)
-    assert result.epistemic == pytest.approx(0.25, rel=0.2), "a mean of four draws has a quarter of their variance"
+    assert result.epistemic == pytest.approx(0.25, rel=0.2), (
+        "a mean of four draws has a quarter of their variance"
+    )
 
 
 def test_members_that_differ_show_in_the_epistemic_part_alone():
@@ -45,7 +47,9 @@ def test_one_draw_has_no_aleatoric_part():
 
 def test_one_sample_has_nothing_to_say():
     result = of_samples(samples(1, 1, 1.0, 1.0))
-    assert np.isnan(result.epistemic) and np.isnan(result.aleatoric) and np.isnan(result.std_per_dimension).all()
+    assert (
+        np.isnan(result.epistemic) and np.isnan(result.aleatoric) and np.isnan(result.std_per_dimension).all()
+    )
 
 
 def line(stamp_s: float, offset: float = 0.0) -> ActionChunk:

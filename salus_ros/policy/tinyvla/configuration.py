@@ -41,6 +41,9 @@ class Extensions(BaseModel):
     )
     prediction: Literal["epsilon", "sample"] = Field("epsilon", description="what the U-Net predicts")
     clip_sample: bool = Field(True, description="clip the predicted clean chunk to [-1, 1]")
+    timestep_spacing: Literal["leading", "trailing"] = Field(
+        default="leading", description="which training steps the denoising visits: 90 to 0, or 99 to 9"
+    )
     inference_steps: int = Field(10, ge=1, le=100, description="denoising steps")
     action_normalisation: Literal["range", "per_step"] = Field(
         "range", description="minimum and maximum per dimension, or mean and deviation per step and dimension"

@@ -18,6 +18,7 @@ INFERENCE_STEPS = 10
 """Both fixed in the published code."""
 
 Prediction = Literal["epsilon", "sample"]
+Spacing = Literal["leading", "trailing"]
 
 
 def alphas_cumprod(steps: int = TRAINING_STEPS) -> Tensor:
@@ -38,9 +39,17 @@ class Ddim:
     prediction: Prediction = "epsilon"
     clip_sample: bool = True
     """Clip the predicted clean chunk to [-1, 1], as the published code does."""
+    spacing: Spacing = "leading"
+    """``leading`` visits 90, 80, ..., 0, as published; ``trailing`` 99, 89, ..., 9, which begins
+    where the noise does, so that few steps suffice."""
 
     def timesteps(self) -> list[int]:
-        """Training steps visited, from noisy to clean: 90, 80, ..., 0."""
+        """Training steps visited, from noisy to clean."""
+        if self.spacing == "trailing":
+            ends = [
+                round(TRAINING_STEPS * i / self.inference_steps) for i in range(self.inference_steps, 0, -1)
+            ]
+            return [end - 1 for end in ends]
         ratio = TRAINING_STEPS // self.inference_steps
         return [i * ratio for i in reversed(range(self.inference_steps))]
 
@@ -59,8 +68,8 @@ class Ddim:
     def step(self, output: Tensor, step: int, sample: Tensor, table: Tensor) -> Tensor:
         """One step towards the clean chunk."""
         clean, noise = self.clean(output, step, sample, table)
-        before = step - TRAINING_STEPS // self.inference_steps
-        alpha = table[before] if before >= 0 else torch.tensor(1.0)
+        later = [visited for visited in self.timesteps() if visited < step]
+        alpha = table[max(later)] if later else torch.tensor(1.0)
         return alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
 
 

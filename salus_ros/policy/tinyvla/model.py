@@ -70,7 +70,12 @@ class TinyVla(nn.Module):
             if extensions.auxiliary_dim
             else None
         )
-        self.sampler = Ddim(extensions.inference_steps, extensions.prediction, extensions.clip_sample)
+        self.sampler = Ddim(
+            extensions.inference_steps,
+            extensions.prediction,
+            extensions.clip_sample,
+            extensions.timestep_spacing,
+        )
         self.table: Tensor
         self.register_buffer("table", alphas_cumprod(), persistent=False)
 

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from salus_ros.cli.main import main
+from salus_ros.policy.registry import load_policy
+from salus_ros.policy.tinyvla.checkpoint import WEIGHTS
+
+FEW = 14
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    base = tmp_path_factory.mktemp("train_policy")
+    return base / "demos", base / "policy"
+
+
+def train(folders, seconds):
+    demos, output = folders
+    arguments = ["--demos", str(FEW), "--demo-dir", str(demos), "--output", str(output), "--jobs", "1"]
+    return main(["train-policy", *arguments, "--minutes", str(seconds / 60), "--evaluate", "0"])
+
+
+def test_from_nothing_to_a_policy_that_loads_and_on_from_there(folders):
+    demos, output = folders
+    assert train(folders, 1.0) == 0
+    files = sorted(demos.glob("*.npz"))
+    assert len(files) == FEW
+    assert load_policy(output).name == "tinyvla"
+    before = json.loads((output / "training.json").read_text())
+
+    written = [file.stat().st_mtime_ns for file in files]
+    assert train(folders, 2.0) == 0
+    assert [file.stat().st_mtime_ns for file in files] == written, "demonstrations were recorded again"
+    after = json.loads((output / "training.json").read_text())
+    assert after["steps"] > before["steps"], "the second run went on from the first"
+    assert (output / WEIGHTS).stat().st_size < 25 * 2**20
+
+
+@pytest.mark.parametrize("arguments", [["--demos", "3"], ["--minutes", "0"]])
+def test_too_little_of_anything_is_refused_in_one_sentence(arguments, capsys, tmp_path):
+    code = main(["train-policy", "--demo-dir", str(tmp_path), "--output", str(tmp_path / "out"), *arguments])
+    assert code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists(), "nothing was written"
