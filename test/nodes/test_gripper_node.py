@@ -171,3 +171,32 @@ async def pause(node: Any) -> None:
     timer = node.create_timer(0.01, lambda: future.done() or future.set_result(None))
     await future
     node.destroy_timer(timer)
+
+
+def test_a_parallel_gripper_gets_the_position_of_its_joint(make_node: Callable[..., Any]) -> None:
+    actions = pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    if not hasattr(actions, "ParallelGripperCommand"):
+        pytest.skip("this control_msgs has no ParallelGripperCommand")
+    from rclpy.action import ActionServer
+
+    node, driver = make_node(
+        "action_type:=ParallelGripperCommand",
+        "action:=hand/gripper_cmd",
+        "goal_joints:=['knuckle']",
+        "goal_closed:=0.7929",
+        "goal_open:=0.0",
+        node_class=GripperNode,
+    ), make_node()  # fmt: skip
+    goals: list[Any] = []
+
+    def execute(handle: Any) -> Any:
+        goals.append(handle.request.command)
+        handle.succeed()
+        return actions.ParallelGripperCommand.Result()
+
+    ActionServer(driver, actions.ParallelGripperCommand, "hand/gripper_cmd", execute)
+    gate = driver.create_publisher(JointTrajectory, qos.GRIPPER_COMMAND, 10)
+    closed = gripper_to_message(0.0, FINGERS)
+    Spinning(node, driver).until(lambda: goals, act=lambda: gate.publish(closed))
+    assert (list(goals[0].name), list(goals[0].position)) == (["knuckle"], [0.7929])
+    assert list(goals[0].effort) == [20.0]

@@ -147,10 +147,11 @@ def test_gate_and_deadman_call_the_same_stop_which_somebody_offers(robot: str) -
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
-def test_a_new_arm_starts_slower_than_it_could(robot: str) -> None:
+def test_a_new_arm_starts_slow_over_the_table_and_without_a_foreign_monitor(robot: str) -> None:
     gate = InterventionNodeSettings.model_validate(sections(robot)["intervention_node"])
     assert gate.velocity_fraction <= 0.5
     assert gate.workspace_lower_m[2] > 0, "the tool stays over the table"
+    assert gate.monitor == "absent", "the shipped monitor was trained on another arm"
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
