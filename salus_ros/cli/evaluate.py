@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             f"--{first['loc'][0]} {first['input']} was given: {first['msg'].lower()}."
         ) from error
     torch.set_num_threads(max(args.jobs, 1))
-    console = Console(quiet=args.quiet)
+    console = Console(quiet=args.quiet, width=None if sys.stdout.isatty() else 120)
     checkpoint = Checkpoint.load(args.monitor)
     records = load_records(args.data, checkpoint.settings, jobs=args.jobs, progress=not args.quiet)
     detectors = [("rival", d) for d in rivals(args.seed)] + [

@@ -60,6 +60,9 @@ COLUMNS = (
 )
 """Of the table; the last three at a preset false-alarm rate of 5 %."""
 
+IN_TERMINAL = ("AUROC", "ours − this", "event F1", "precision", "recall", "lead time", "time-weighted")
+"""The columns that fit beside one another in 120 characters."""
+
 
 def lines(findings: Findings) -> list[Line]:
     """The table, ours first, then rivals by AUROC, then sanity checks."""
@@ -71,11 +74,13 @@ def lines(findings: Findings) -> list[Line]:
 def terminal_table(findings: Findings) -> Table:
     """The table for a terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
+    table.add_column("", no_wrap=True)
+    for column in IN_TERMINAL:
+        table.add_column(column, justify="right", no_wrap=True)
     for line in lines(findings):
-        table.add_row(line.name, *line.cells, style="bold" if line.name == OURS else "")
+        by_column = dict(zip(COLUMNS, line.cells, strict=True))
+        cells = (by_column[column] for column in IN_TERMINAL)
+        table.add_row(line.name, *cells, style="bold" if line.name == OURS else "")
     return table
 
 
@@ -87,6 +92,7 @@ def caveats(findings: Findings) -> list[str]:
         said.append(
             f"{len(findings.test)} test episodes hold few onsets ({', '.join(few)}; {MIN_ONSETS} wanted)."
         )
+    said += [f"{name} was left out: {reason}" for name, reason in findings.unavailable.items()]
     ahead = [f.name for f in findings.figures[1:] if not f.behind_ours.low > 0.0]
     if ahead:
         said.append(f"{OURS} does not exceed by an interval: {', '.join(ahead)}.")

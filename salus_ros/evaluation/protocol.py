@@ -106,6 +106,8 @@ class Findings:
     """What ours said, by seed."""
     test: tuple[Record, ...]
     onsets: Mapping[FailureType, int]
+    unavailable: Mapping[str, str]
+    """Detectors that this data gives nothing to work with, and why."""
     common_length_s: float
 
 
@@ -124,7 +126,7 @@ def evaluate(
         progress: is told the name of each detector before its turn.
 
     Raises:
-        SalusError: a split without episodes, or a detector that cannot be fitted.
+        SalusError: a split without episodes.
     """
     by_split = {split: [r for r in records if r.sample.split is split] for split in Split}
     for split, members in by_split.items():
@@ -148,15 +150,20 @@ def evaluate(
     )
     our_cells = _cells(test, _scored_by_monitor(said))
     figures = [ours]
+    unavailable: dict[str, str] = {}
     for kind, detector in detectors:
         progress(detector.name)
-        figures.append(_rival(kind, detector, by_split, our_cells, settings))
+        try:
+            figures.append(_rival(kind, detector, by_split, our_cells, settings))
+        except SalusError as error:
+            unavailable[detector.name] = str(error)
     longest = {f: our_cells[f, HORIZONS_S[-1]] for f in FailureType}
     return Findings(
         figures=tuple(figures),
         reliability={f: reliability(steps) for f, steps in longest.items() if steps.score.size},
         predictions={r.sample.seed: p for r, p in zip(test, said, strict=True)},
         test=tuple(test),
+        unavailable=unavailable,
         onsets={f: sum(len(r.onsets_s(f)) for r in test) for f in FailureType},
         common_length_s=common_length_s(_traces(test, _scored_by_monitor(said))),
     )
@@ -175,7 +182,9 @@ def _rival(
     raw = {split: [detector.score(r) for r in by_split[split]] for split in scored_splits}
     known = np.concatenate([s.ravel() for s in raw[Split.TUNE]])
     known = known[np.isfinite(known)]
-    unknown = float(np.median(known)) if known.size else 0.0
+    if not known.size:
+        raise SalusError("the episodes hold nothing that it could be computed from.")
+    unknown = float(np.median(known))
     complete = {split: [filled(s, unknown) for s in scores] for split, scores in raw.items()}
     tried = AGGREGATIONS if kind == "rival" else {"single": AGGREGATIONS["single"]}
 
@@ -314,6 +323,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
     return {
         "test_episodes": len(findings.test),
         "test_failures": sum(r.failed for r in findings.test),
+        "unavailable": dict(findings.unavailable),
         "onsets": {f.name.lower(): n for f, n in findings.onsets.items()},
         "common_length_s": number(findings.common_length_s),
         "detectors": [_figures_json(figures) for figures in findings.figures],

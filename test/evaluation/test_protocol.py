@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,9 @@ from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
 from salus_ros.evaluation import protocol
 from salus_ros.evaluation.baselines import sanity_checks
+from salus_ros.evaluation.baselines.chunks import ChunkScore
 from salus_ros.evaluation.baselines.distances import Mahalanobis
+from salus_ros.evaluation.evaluation_report import caveats
 from salus_ros.evaluation.protocol import Findings, ProtocolSettings, as_json, evaluate
 from salus_ros.evaluation.records import Record, load_records
 from salus_ros.monitor.checkpoint import Checkpoint
@@ -133,6 +136,17 @@ def test_rivals_are_fitted_without_the_test_episodes(
     monkeypatch.setattr(protocol, "judgements", _mute)
     evaluate(records, SimpleNamespace(), [("rival", Spy())], SETTINGS)  # type: ignore[arg-type]
     assert set(seen) == {Split.TRAIN}
+
+
+def test_a_rival_without_its_input_is_left_out_and_said_rather_than_scored_as_zero(
+    records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "judgements", _mute)
+    blind = [replace(r, chunk_scores={"ensemble variance": np.full(len(r.time_s), np.nan)}) for r in records]
+    rival = ("rival", ChunkScore("ensemble variance"))
+    findings = evaluate(blind, SimpleNamespace(), [rival], SETTINGS)  # type: ignore[arg-type]
+    assert [f.name for f in findings.figures] == [protocol.OURS]
+    assert "ensemble variance was left out" in " ".join(caveats(findings))
 
 
 def test_a_missing_split_is_named(records: list[Record]) -> None:
