@@ -9,6 +9,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from salus_ros.nodes.deadman_node import DeadmanSettings
+from salus_ros.nodes.intervention_node import InterventionNodeSettings
 from salus_ros.nodes.monitor_node import MonitorNodeSettings
 from salus_ros.nodes.policy_node import PolicyNodeSettings
 from salus_ros.nodes.recorder_node import RecorderNodeSettings
@@ -20,6 +22,8 @@ CONFIGURATION: dict[str, Any] = yaml.safe_load(
 MODELS: dict[str, type[BaseModel]] = {
     "policy_node": PolicyNodeSettings,
     "monitor_node": MonitorNodeSettings,
+    "intervention_node": InterventionNodeSettings,
+    "deadman_node": DeadmanSettings,
     "sim_node": SimNodeSettings,
     "recorder_node": RecorderNodeSettings,
 }
