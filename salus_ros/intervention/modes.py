@@ -122,6 +122,10 @@ def _take_in(state: ModeState, facts: Facts, settings: ModeSettings) -> ModeStat
     if _any(present - before, Mode.PROTECTIVE_STOP):
         stops += 1
     calm_s = 0.0 if _any(present, Mode.HOLD) else state.calm_s + facts.step_s
+    latched = frozenset(_of(held, Mode.EMERGENCY_STOP))
+    if latched or state.leaving != Cause.NONE:
+        # Whatever else was wrong is over with the reset or the end, which wait for a newer plan anyway.
+        return replace(state, held=latched, calm_s=0.0)
     state = replace(state, held=held, replans=replans, stops=stops, calm_s=calm_s)
     return _exhaust(state, settings)
 
