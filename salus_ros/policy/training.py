@@ -190,6 +190,7 @@ def small_configuration(
             "prediction": "sample",
             "clip_sample": False,
             "inference_steps": 5,
+            "lowest_tool_m": 0.014,
             "timestep_spacing": "trailing",
             "action_normalisation": "per_step",
             "action_frame": "measured_tool",

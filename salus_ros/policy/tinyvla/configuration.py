@@ -36,8 +36,8 @@ class Extensions(BaseModel):
     joined_tokens: int = Field(
         default=0,
         ge=0,
-        description="image tokens whose hidden states are joined place by place, beside the average over all; "
-        "0: the average alone, as published; needs text_first",
+        description="image tokens whose hidden states are joined place by place, beside the average over "
+        "all; 0: the average alone, as published; needs text_first",
     )
     prediction: Literal["epsilon", "sample"] = Field("epsilon", description="what the U-Net predicts")
     clip_sample: bool = Field(True, description="clip the predicted clean chunk to [-1, 1]")
@@ -50,6 +50,11 @@ class Extensions(BaseModel):
     )
     action_frame: Literal["absolute", "measured_tool"] = Field(
         "absolute", description="actions in the base frame, or relative to the tool pose at the observation"
+    )
+    lowest_tool_m: float | None = Field(
+        default=None,
+        description="plans keep the tool this high above the base, for policies that work on a table; none: as "
+        "published, wherever the policy wants",
     )
     crop: bool = Field(True, description="centre crop of 95 % before the vision tower")
     camera_names: tuple[str, ...] = Field((), description="order of the views; empty: the user says")

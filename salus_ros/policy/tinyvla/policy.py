@@ -145,6 +145,8 @@ class TinyVlaPolicy:
             poses = actions.from_relative(pose, mean)
         else:
             poses = actions.from_absolute(mean)
+        if extensions.lowest_tool_m is not None:
+            poses[:, 2, 3] = np.maximum(poses[:, 2, 3], extensions.lowest_tool_m)
         return actions.to_chunk(
             observation.stamp_s,
             observation.robot.joint_position_rad,
