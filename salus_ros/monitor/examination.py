@@ -71,7 +71,10 @@ def examine(checkpoint: Checkpoint, samples: Sequence[Sample]) -> dict[str, Any]
         "foreseen_first_onsets": foreseen,
         "median_lead_s": float(np.median(leads)) if leads else None,
         "outside_training_data": [
-            int(sum(any(p.out_of_distribution for p in row) for row in said)),
+            sum(
+                any(p.out_of_distribution and judged for p, judged in zip(row, s.judged, strict=True))
+                for row, s in zip(said, samples, strict=True)
+            ),
             len(samples),
         ],
     }

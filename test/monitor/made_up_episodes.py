@@ -8,7 +8,9 @@ import numpy as np
 
 from salus_ros.assets import asset
 from salus_ros.data.episode import Episode, EpisodeMeta, Outcome
+from salus_ros.data.labels import label_steps
 from salus_ros.data.recorder import EpisodeRecorder
+from salus_ros.monitor.dataset import Sample
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import (
     ActionChunk,
@@ -85,7 +87,9 @@ def make_episode(seed: int, recipe: Recipe = Recipe()) -> Episode:
     """
     rng = np.random.default_rng(seed)
     failure = FailureType(int(rng.integers(3))) if rng.random() < 0.5 else None
-    onset_s = float(rng.uniform(2.0, recipe.length_s - 1.0)) if failure is not None else np.inf
+    onset_s = (
+        float(rng.uniform(0.5 * recipe.length_s, 0.8 * recipe.length_s)) if failure is not None else np.inf
+    )
     end_s = min(recipe.length_s - float(rng.uniform(0.0, 1.0)), onset_s + 0.1)
     phase, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.8)
 
@@ -136,3 +140,33 @@ def make_episode(seed: int, recipe: Recipe = Recipe()) -> Episode:
 
 
 ARM = ArmModel.from_urdf(asset("urdf/salus_arm.urdf"))
+
+
+ANNOUNCED_BY = ("uncertainty.epistemic", "execution.opening_trend", "overlap.joint_rms")
+"""The signal that rises before a failure of each type in ``make_sample``."""
+
+
+def make_sample(seed: int, names: tuple[str, ...], length_s: float = 5.0, warning_s: float = 0.8) -> Sample:
+    """Signals straight away: noise, and in half of the episodes one of them rises before a failure."""
+    rng = np.random.default_rng(seed)
+    failure = FailureType(int(rng.integers(3))) if rng.random() < 0.5 else None
+    onset_s = float(rng.uniform(1.5, length_s - 1.0)) if failure is not None else np.inf
+    end_s = min(length_s - float(rng.uniform(0.0, 1.0)), onset_s + 0.1)
+    times = np.arange(0.1, end_s, 0.05)
+    frames = rng.normal(size=(len(times), len(names)))
+    events = [EpisodeEvent(end_s, EventKind.EPISODE_END)]
+    if failure is not None:
+        frames[:, names.index(ANNOUNCED_BY[failure])] += np.where(times > onset_s - warning_s, 4.0, 0.0)
+        events = [EpisodeEvent(onset_s, EventKind.FAILURE_ONSET, failure)]
+    labels = label_steps(times, events, end_s)
+    return Sample(
+        seed=seed,
+        time_s=times,
+        frames=frames,
+        target=labels.target,
+        valid=labels.valid,
+        judged=labels.in_order,
+        onsets=() if failure is None else ((onset_s, failure),),
+        outcome=Outcome.SUCCESS if failure is None else Outcome.FAILURE,
+        policy_hash=POLICY_HASH,
+    )

@@ -21,7 +21,7 @@ NAMES = SignalSet().names
 
 @pytest.fixture(scope="module")
 def episode() -> Episode:
-    return make_episode(3, Recipe(length_s=3.0))
+    return make_episode(3, Recipe(length_s=2.5))
 
 
 @pytest.fixture

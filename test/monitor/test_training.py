@@ -7,31 +7,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_episodes import Recipe, make_episode
+from made_up_episodes import Recipe, make_episode, make_sample
 
 from salus_ros.cli.main import main
 from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
+from salus_ros.monitor import Monitor
 from salus_ros.monitor.checkpoint import Checkpoint
 from salus_ros.monitor.dataset import Sample, load_samples, sample, shuffle_labels
 from salus_ros.monitor.examination import as_text, examine, judgements
 from salus_ros.monitor.perception import Perception
+from salus_ros.monitor.replay import feed
 from salus_ros.monitor.settings import MonitorSettings
+from salus_ros.monitor.signals import SignalSet
 from salus_ros.monitor.splits import SHARES, Split, split_of
 from salus_ros.monitor.training import TrainingSettings, train
+from salus_ros.types import FailurePrediction
 
-EPISODES = 80
-RECIPE = Recipe(length_s=3.5, points=0, robot_period_s=0.05)
+EPISODES = 200
+RECIPE = Recipe(length_s=2.5, points=10, robot_period_s=0.05)
 SETTINGS = TrainingSettings(
-    members=1, channels=24, epochs=12, patience=12, learning_rate=8e-3, alpha=0.15, novelty_alpha=0.15
+    members=1, channels=24, epochs=12, patience=12, learning_rate=8e-3, alpha=0.1, novelty_alpha=0.1
 )
 
 
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
-    perception = Perception(MonitorSettings())
-    found = [sample(make_episode(seed, RECIPE), perception) for seed in range(EPISODES)]
-    return [s for s in found if s is not None]
+    return [make_sample(seed, SignalSet().names) for seed in range(EPISODES)]
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +77,16 @@ def test_the_same_seed_gives_the_same_monitor(samples: list[Sample]) -> None:
 def test_the_deployed_monitor_says_what_training_measured(
     checkpoint: Checkpoint, samples: list[Sample]
 ) -> None:
-    from salus_ros.monitor import Monitor
-    from salus_ros.monitor.replay import feed
-
-    episode = make_episode(3, RECIPE)
+    recorded = sample(make_episode(3, RECIPE), Perception(MonitorSettings()))
+    assert recorded is not None
     monitor = Monitor(checkpoint)
-    expected = judgements(checkpoint, samples[3])
-    seen = []
+    seen: list[FailurePrediction | None] = []
 
     def look(now_s: float) -> None:
         seen.append(monitor.predict(now_s))
 
-    feed(episode, monitor._perception.inputs, samples[3].time_s, look)
-    for live, offline in zip(seen, expected, strict=True):
+    feed(make_episode(3, RECIPE), monitor._perception.inputs, recorded.time_s, look)
+    for live, offline in zip(seen, judgements(checkpoint, recorded), strict=True):
         assert live is not None
         np.testing.assert_allclose(live.probability, offline.probability, atol=1e-6)
         assert live.out_of_distribution == offline.out_of_distribution
@@ -120,13 +119,12 @@ def test_splits_are_disjoint_fixed_and_as_large_as_stated() -> None:
 
 
 def test_a_store_is_replayed_in_its_order(tmp_path: Path) -> None:
-    recipe = Recipe(length_s=2.5, points=10, robot_period_s=0.05)
     with Store.create(tmp_path / "store") as store:
         for seed in (4, 9):
-            store.append(make_episode(seed, recipe))
+            store.append(make_episode(seed, RECIPE))
     found = load_samples([tmp_path / "store"], MonitorSettings(), jobs=1, progress=False)
     assert [s.seed for s in found] == [4, 9]
-    direct = sample(make_episode(9, recipe), Perception(MonitorSettings()))
+    direct = sample(make_episode(9, RECIPE), Perception(MonitorSettings()))
     assert direct is not None
     np.testing.assert_allclose(found[1].frames, direct.frames, atol=1e-9, equal_nan=True)
     np.testing.assert_array_equal(found[1].target, direct.target)
