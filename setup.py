@@ -4,7 +4,18 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-NODES = ("policy", "monitor", "intervention", "deadman", "sim", "recorder")
+NODES = (
+    "policy",
+    "monitor",
+    "intervention",
+    "deadman",
+    "sim",
+    "recorder",
+    "gazebo_events",
+    "gazebo_points",
+    "controller_stop",
+    "gripper",
+)
 SHARED = ("launch", "config", "config/robots", "urdf", "worlds", "models/tinyvla-small", "models/monitor")
 MESSAGES = ("salus_msgs/msg",)
 

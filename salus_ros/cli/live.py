@@ -26,6 +26,17 @@ NOBODY_COMES_S: Final = 1.0
 """Time in ASSIST or EMERGENCY_STOP after which an episode has failed: nobody helps here."""
 EPISODE_WALL_LIMIT_S: Final = 60.0
 
+SHARED_CORES: Final = {
+    "joint_state_deadline_s": 0.25,
+    "policy_deadline_s": 0.8,
+    "plan_age_max_s": 0.9,
+    "prediction_slow_deadline_s": 0.4,
+    "prediction_hold_deadline_s": 0.8,
+    "overruns_to_hold": 20,
+}
+"""Deadlines of the gate for a machine on which the simulator's physics and rendering, the policy and the
+recorder share two cores: with those for a robot, a busy moment of the machine would count as a fault."""
+
 Show = Callable[[Mode, float, float], None]
 """(mode, risk, elapsed seconds), called some times a second while an episode runs."""
 
@@ -65,7 +76,7 @@ class LiveSession:
         graph.start("sim", {"real_time_factor": self._factor})
         graph.start("policy", simulated)
         graph.start("monitor", simulated)
-        graph.start("intervention", simulated | {"latch_path": self._bag.parent / "latch"})
+        graph.start("intervention", simulated | SHARED_CORES | {"latch_file": self._bag.parent / "latch"})
         graph.start("deadman", simulated)
         graph.listen(qos.INTERVENTION_STATE, InterventionState, keep=1, on_message=self._hear_state)
         graph.listen(qos.FAILURE_PREDICTION, FailurePrediction, keep=1, on_message=self._hear_prediction)
@@ -76,14 +87,19 @@ class LiveSession:
     def set_shadow_mode(self, shadow: bool) -> None:
         """Mute learned risk, or listen to it."""
         value = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=shadow)
-        request = SetParameters.Request(parameters=[Parameter(name="shadow_mode", value=value)])
-        result = self._graph.call(f"{GATE}/set_parameters", SetParameters, request).results[0]
+        self._set(GATE, "shadow_mode", value)
+
+    def _set(self, node: str, name: str, value: ParameterValue) -> None:
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=value)])
+        result = self._graph.call(f"{node}/set_parameters", SetParameters, request).results[0]
         if not result.successful:
-            raise SalusError(f"The gate refused shadow_mode = {shadow}: {result.reason}")
+            raise SalusError(f"{node} refused {name}: {result.reason}")
 
     def run_episode(self, seed: int, task: str, disturbance: str, show: Show) -> Outcome:
         """One episode from a reset of the simulator to its end, or to a call for a person."""
         self._deactivate()
+        seed_value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed)
+        self._set("policy_node", "seed", seed_value)
         self._seed, self._ended, self._state = seed, None, None
         request = ResetSimulation.Request(seed=seed, task=task, disturbance=disturbance)
         answer = self._graph.call(qos.SIM_RESET, ResetSimulation, request)
