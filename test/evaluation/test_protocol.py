@@ -30,7 +30,7 @@ from salus_ros.monitor.splits import Split, split_of
 from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType
 
 SETTINGS = ProtocolSettings(draws=20)
-COUNTS = {Split.TRAIN: 4, Split.TUNE: 4, Split.CALIBRATE: 24, Split.TEST: 8}
+COUNTS = {Split.TRAIN: 4, Split.TUNE: 4, Split.CALIBRATE: 20, Split.TEST: 6}
 
 
 def _seeds() -> list[int]:
@@ -51,12 +51,12 @@ def fixture_store(make_episode: Callable[..., Episode], tmp_path_factory: pytest
             store.append(
                 make_episode(
                     seed,
-                    duration_s=3.0,
+                    duration_s=2.4,
                     outcome=Outcome.TIMEOUT if fails else Outcome.SUCCESS,
-                    onsets=((1.8 + 0.1 * (i % 6), FailureType(i // 2 % 3)),) if fails else (),
+                    onsets=((1.4 + 0.1 * (i % 5), FailureType(i // 2 % 3)),) if fails else (),
                     monitored=False,
                     latent_shift=3.0 if fails else 0.0,
-                    image_size=16,
+                    image_size=16 if split_of(seed) is Split.TEST else 0,
                 )
             )
     return path
@@ -163,8 +163,13 @@ def test_the_figures_are_plain_json(records: list[Record], monkeypatch: pytest.M
 
 
 def test_the_verb_writes_numbers_report_and_ledger(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path,
+    records: list[Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("salus_ros.evaluation.records.load_records", lambda *_, **__: records)
     checkpoint = SimpleNamespace(settings=MonitorSettings(), data_hash="feed")
     monkeypatch.setattr(Checkpoint, "load", lambda _: checkpoint)
     monkeypatch.setattr(protocol, "judgements", _prophet)
