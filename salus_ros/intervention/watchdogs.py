@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _ROUNDING_S: Final = 1e-9
+"""ROS stamps count nanoseconds."""
 
 
 class Watchdogs:
@@ -74,10 +75,10 @@ class RosTime:
             return
         if math.isnan(self._ros_s):
             self._moved_s = now_s
-        elif ros_step < 0.0 or not ros_step <= 2.0 * max(steady_step, 0.0) + self._jump_s:
+        elif ros_step < -_ROUNDING_S or not ros_step <= 2.0 * max(steady_step, 0.0) + self._jump_s:
             self.jumped = True
             self._moved_s = now_s
-        elif ros_step > 0.0:
+        elif ros_step > _ROUNDING_S:
             self.step_s = min(ros_step, 2.0 * max(steady_step, 0.0) + self._period_s)
             self._moved_s = now_s
         self._steady_s, self._ros_s = now_s, ros_s

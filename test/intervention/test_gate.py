@@ -1,0 +1,415 @@
+"""The gate in a small world: what it does, how long it takes, and what it must not do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gate_world import ARM, PERIOD_S, World, chunk, output
+
+from salus_ros.intervention.gate import Gate
+from salus_ros.intervention.inputs import Decision, Fault, GateInputs, RequestKind
+from salus_ros.intervention.latch import LatchRecord
+from salus_ros.intervention.settings import GateSettings
+from salus_ros.types import Cause, Mode
+
+FOLLOWING = (Mode.NOMINAL, Mode.SLOW_DOWN)
+REST_S = 0.35
+"""From the last tick that follows to the rest of the command, at the speeds of the test's motion."""
+
+
+def moving(**arguments: object) -> World:
+    world = World(**arguments).start()  # type: ignore[arg-type]
+    world.run(1.5)
+    assert speed(world) > 0.05, "the test's arm does not move"
+    return world
+
+
+def speed(world: World) -> float:
+    return float(np.abs(world.controller.at(world.now_s)[1]).max())
+
+
+def time_to_rest(world: World) -> float:
+    start_s = world.now_s
+    while speed(world) > 1e-3:
+        world.step()
+        assert world.now_s - start_s < 2.0, "the command does not come to rest"
+    return world.now_s - start_s
+
+
+def openings(decisions: list[Decision]) -> list[float]:
+    return [d.gripper_opening_m for d in decisions if d.gripper_opening_m is not None]
+
+
+# Nominal running
+
+
+@pytest.mark.parametrize(("noise_rad", "lag_s"), [(0.0, 0.08), (0.008, 0.08), (0.008, 0.12)])
+def test_a_realistic_stream_of_chunks_is_followed_smoothly_and_without_refusals(
+    noise_rad: float, lag_s: float
+) -> None:
+    world = World(noise_rad=noise_rad, lag_s=lag_s).start()
+    world.run(1.0)
+    begin = len(world.log)
+    decisions = world.run(5.0)
+    assert {d.state.mode for d in decisions} == {Mode.NOMINAL}
+    assert decisions[-1].state.refused_message_count == 0
+    assert np.mean([d.state.speed_scale for d in decisions]) > 0.93, "nominal running is slowed down"
+    _, _, velocity = world.executed()
+    acceleration = np.abs(np.diff(velocity[begin:], axis=0)) / PERIOD_S
+    assert (acceleration <= ARM.acceleration_limit_rad_s2).all()
+
+
+def test_a_late_message_now_and_then_does_not_stop_the_arm() -> None:
+    world = World(jitter_s=0.015).start()
+    world.run(1.0)
+    begin = len(world.log)
+    decisions = world.run(3.0)
+    assert {d.state.mode for d in decisions} == {Mode.NOMINAL}
+    _, _, velocity = world.executed()
+    still = (np.abs(velocity[begin:]).max(axis=1) < 1e-3).mean()
+    assert still < 0.02, f"the arm stood {100 * still:.0f} % of the time"
+
+
+def test_the_gripper_follows_path_time() -> None:
+    world = World()
+    world.change_plan = lambda plan: replace(
+        plan, chunk=replace(plan.chunk, gripper_opening_m=np.linspace(0.08, 0.0, 16))
+    )
+    world.start()
+    sent = openings(world.run(1.0))
+    assert sent
+    assert all(0.0 <= value <= 0.08 for value in sent)
+
+
+def test_a_gripper_command_out_of_range_is_clipped() -> None:
+    world = World()
+    world.change_plan = lambda plan: replace(
+        plan, chunk=replace(plan.chunk, gripper_opening_m=np.full(16, 5.0))
+    )
+    world.start()
+    assert openings(world.run(0.5) + [row[3] for row in world.log]) == [0.08]
+
+
+# Silence and faults: (what happens, the mode, the longest time until the command rests)
+
+SILENCES = {
+    "policy": ("policy_on", Mode.HOLD, Cause.POLICY_LATE, 0.3 + REST_S),
+    "monitor": ("monitor_on", Mode.HOLD, Cause.PREDICTION_LATE, 0.3 + REST_S),
+    "joint states": ("joints_on", Mode.EMERGENCY_STOP, Cause.JOINT_STATE_LATE, 0.05 + REST_S),
+}
+
+
+@pytest.mark.parametrize("name", SILENCES)
+def test_silence_leads_to_standstill_within_its_time(name: str) -> None:
+    field, mode, cause, limit_s = SILENCES[name]
+    world = moving()
+    setattr(world, field, False)
+    start_s = world.now_s
+    world.until(mode)
+    time_to_rest(world)
+    assert world.now_s - start_s <= limit_s
+    assert world.decision is not None
+    assert world.decision.state.cause == cause
+
+
+def test_a_late_monitor_slows_before_it_stops() -> None:
+    world = moving()
+    world.monitor_on = False
+    assert world.until(Mode.SLOW_DOWN) <= 0.16
+    while world.step().state.mode == Mode.SLOW_DOWN:
+        pass
+    assert world.decision is not None
+    assert world.decision.state.mode == Mode.HOLD
+    assert world.log[-2][3].state.speed_scale <= 0.31
+
+
+def test_without_a_monitor_by_choice_its_silence_is_no_fault_and_its_word_has_no_weight() -> None:
+    world = moving(settings=GateSettings(monitor="absent"))
+    world.risk = {"collision": 1.0}
+    assert {d.state.mode for d in world.run(1.0)} == {Mode.NOMINAL}
+    world.monitor_on = False
+    assert {d.state.mode for d in world.run(1.0)} == {Mode.NOMINAL}
+    world.policy_on = False
+    world.until(Mode.HOLD)
+
+
+@pytest.mark.parametrize(
+    ("cause", "mode"),
+    [
+        (Cause.SECOND_COMMAND_PUBLISHER, Mode.EMERGENCY_STOP),
+        (Cause.EXCEPTION, Mode.EMERGENCY_STOP),
+        (Cause.SECOND_POLICY_PUBLISHER, Mode.HOLD),
+    ],
+)
+def test_a_fault_seen_from_outside_stops_the_arm(cause: Cause, mode: Mode) -> None:
+    world = moving()
+    world.faults = (Fault(cause, "/rogue"),)
+    decision = world.step()
+    assert (decision.state.mode, decision.state.cause) == (mode, cause)
+    assert "/rogue" in decision.state.reason
+    assert decision.stop_driver == (mode == Mode.EMERGENCY_STOP)
+    assert time_to_rest(world) <= REST_S
+
+
+def test_an_arm_that_does_not_follow_is_slowed_then_held_where_it_is() -> None:
+    world = moving()
+    world.arm_follows = False
+    world.until(Mode.SLOW_DOWN)
+    world.until(Mode.HOLD)
+    time_to_rest(world)
+    world.run(0.2)
+    q, _ = world.controller.at(world.now_s)
+    assert np.abs(q - world.measured).max() < 0.01, "the command stands where the arm is not"
+
+
+def test_impossible_joint_states_latch() -> None:
+    world = moving()
+    world.change_robot = lambda state: replace(state, joint_position_rad=state.joint_position_rad + 1.0)
+    assert world.step().state.cause == Cause.JOINT_STATE_INVALID
+
+
+def test_a_missed_period_is_counted_and_three_in_a_row_hold() -> None:
+    world = moving()
+    for _ in range(3):
+        world.now_s += 0.02
+        decision = world.step()
+    assert decision.state.overrun_count == 3
+    assert (decision.state.mode, decision.state.cause) == (Mode.HOLD, Cause.GATE_OVERRUN)
+
+
+@pytest.mark.parametrize("jump_s", [-500.0, -0.5, 0.5, 500.0])
+def test_a_clock_jump_holds_and_only_a_plan_from_after_it_moves_the_arm(jump_s: float) -> None:
+    world = moving()
+    world.ros_offset_s += jump_s
+    decision = world.step()
+    assert (decision.state.mode, decision.state.cause) == (Mode.HOLD, Cause.TIME_UNSOUND)
+    assert time_to_rest(world) <= REST_S
+    world.until(Mode.NOMINAL)
+
+
+def test_a_paused_clock_holds_without_a_step() -> None:
+    world = moving()
+    for _ in range(40):
+        world.ros_offset_s -= PERIOD_S
+        decision = world.step()
+    assert decision.state.mode == Mode.HOLD
+
+
+def test_a_clock_at_half_speed_is_followed_at_half_speed() -> None:
+    settings = GateSettings(
+        policy_deadline_s=0.9, prediction_hold_deadline_s=0.9, prediction_slow_deadline_s=0.9
+    )
+    world = moving(settings=settings)
+    progress_s = 0.0
+    last_s = 0.0
+    for _ in range(300):
+        world.ros_offset_s -= PERIOD_S / 2
+        state = world.step().state
+        assert state.mode == Mode.NOMINAL, state.reason
+        progress_s += max(state.path_time_s - last_s, 0.0) if last_s and state.path_time_s > last_s else 0.0
+        last_s = state.path_time_s
+    assert progress_s < 300 * PERIOD_S * 0.75
+
+
+# Learned risk
+
+
+def test_a_foreseen_collision_stops_at_once_replans_and_goes_on() -> None:
+    world = moving()
+    world.risk = {"collision": 0.9}
+    assert world.until(Mode.PROTECTIVE_STOP) <= 0.06
+    assert time_to_rest(world) <= REST_S
+    world.risk = {}
+    world.until(Mode.REPLAN)
+    world.until(Mode.NOMINAL)
+    assert world.replan_requests >= 1
+    world.run(0.5)
+    assert speed(world) > 0.02
+
+
+def test_a_replan_retraces_slowly_what_was_driven_and_no_further() -> None:
+    world = moving(settings=GateSettings(retrace_path_s=0.3))
+    begin = len(world.log)
+    driven = np.array([row[1] for row in world.log[begin - 100 : begin]])
+    world.risk = {"miss": 0.9}
+    world.until(Mode.REPLAN)
+    world.risk = {}
+    first = len(world.log)
+    world.until(Mode.NOMINAL)
+    rows = world.log[first : len(world.log) - 1]
+    places = np.array([row[1] for row in rows])
+    speeds = np.array([np.abs(row[2]).max() for row in rows])
+    after_stop = places[60:]
+    everything = np.concatenate([driven, places[:60]])
+    distance = np.abs(after_stop[:, None, :] - everything[None]).max(axis=2).min(axis=1)
+    assert distance.max() < 0.02, "it went where it had not been"
+    assert speeds[80:].max() < 0.3 * 0.7, "it went back fast"
+    assert np.abs(places[-1] - places[60]).max() > 0.005, "it did not go back at all"
+
+
+def test_risk_that_stays_uses_up_the_attempts_and_calls_a_person() -> None:
+    world = moving()
+    world.risk = {"miss": 0.9}
+    world.until(Mode.ASSIST, timeout_s=30.0)
+    assert world.decision is not None
+    assert world.decision.state.replan_count == GateSettings().replan_attempts
+    assert {d.state.mode for d in world.run(2.0)} == {Mode.ASSIST}
+
+
+def test_shadow_mode_mutes_learned_risk_and_says_what_it_would_have_done() -> None:
+    world = moving(settings=GateSettings(shadow_mode=True))
+    world.risk = {"collision": 0.9}
+    decisions = world.run(0.5)
+    assert {d.state.mode for d in decisions} == {Mode.NOMINAL}
+    assert decisions[-1].risk_would == Mode.PROTECTIVE_STOP
+    world.monitor_on = False
+    world.until(Mode.HOLD)
+
+
+# Persons
+
+
+def test_after_a_reset_only_a_plan_newer_than_the_reset_moves_the_arm() -> None:
+    world = moving()
+    world.step(RequestKind.EMERGENCY_STOP)
+    world.run(1.0)
+    world.policy_on = False
+    world._in_flight.clear()
+    old = output(10_000, chunk(world.ros_s - 0.05, np.tile(world.measured, (16, 1)) + 0.01))
+    decision = world.step(RequestKind.RESET)
+    assert decision.answers[0].accepted
+    world._in_flight.append((world.now_s, old))
+    for decision in world.run(1.5):
+        assert decision.state.mode not in FOLLOWING
+    world.policy_on = True
+    world.until(Mode.NOMINAL)
+
+
+def test_watchdogs_fire_again_after_a_reset() -> None:
+    world = moving()
+    for _ in range(2):
+        world.joints_on = False
+        world.until(Mode.EMERGENCY_STOP)
+        world.joints_on = True
+        world.run(1.0)
+        assert world.step(RequestKind.RESET).answers[0].accepted
+        world.until(Mode.NOMINAL)
+        world.run(0.3)
+
+
+def test_a_restored_latch_stays_until_a_person_resets_it() -> None:
+    world = World()
+    world.gate = Gate(GateSettings(), ARM, LatchRecord(Cause.PERSON, "stopped yesterday"))
+    for _ in range(50):
+        decision = world.step(RequestKind.ACTIVATE)
+        assert decision.command is None
+    assert decision.state.mode == Mode.EMERGENCY_STOP
+    assert "stopped yesterday" in decision.state.reason
+    assert not decision.answers[0].accepted
+    world.step(RequestKind.RESET)
+    world.start()
+
+
+def test_a_pressed_button_stops_even_when_no_button_is_expected() -> None:
+    world = moving()
+    assert world.step(RequestKind.BUTTON_PRESSED).state.cause == Cause.BUTTON
+    world.run(1.0)
+    assert not world.step(RequestKind.RESET).answers[0].accepted
+    world.step(RequestKind.BUTTON_RELEASED)
+    assert world.step(RequestKind.RESET).answers[0].accepted
+
+
+def test_a_supervised_button_that_falls_silent_stops_the_arm() -> None:
+    world = World(settings=GateSettings(button=True))
+    for _ in range(60):
+        decision = world.step(RequestKind.BUTTON_RELEASED, RequestKind.ACTIVATE)
+    assert decision.answers[1].accepted
+    for _ in range(100):
+        assert world.step(RequestKind.BUTTON_RELEASED).state.mode != Mode.EMERGENCY_STOP
+    world.until(Mode.EMERGENCY_STOP)
+    assert world.decision is not None
+    assert world.decision.state.cause == Cause.BUTTON_LOST
+
+
+def test_a_deactivation_decelerates_first_and_commands_nothing_after() -> None:
+    world = moving()
+    assert world.step(RequestKind.DEACTIVATE).state.mode == Mode.HOLD
+    world.until(Mode.INACTIVE)
+    assert speed(world) < 1e-3
+    assert all(d.command is None for d in world.run(0.5))
+
+
+def test_contact_is_held_where_it_was_felt_and_a_person_is_called() -> None:
+    world = moving()
+    rows = np.concatenate([world.measured[None], world.measured + 1e-6 * np.eye(7)])
+    place = ARM.forward(rows)[:, 2, 3]
+    world.effort = (place[1:] - place[0]) / 1e-6 * 200.0
+    world.until(Mode.ASSIST)
+    felt = world.measured.copy()
+    world.run(0.5)
+    q, _ = world.controller.at(world.now_s)
+    assert np.abs(q - felt).max() < 0.02
+
+
+# The gate itself
+
+
+def test_an_internal_error_latches_and_the_loop_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = moving()
+    with monkeypatch.context() as broken:
+        broken.setattr(world.gate._senses, "present", lambda *_: 1 / 0)
+        decision = world.step()
+    assert (decision.state.mode, decision.state.cause) == (Mode.EMERGENCY_STOP, Cause.EXCEPTION)
+    assert decision.command is None
+    assert time_to_rest(world) <= REST_S, "the last command did not end in rest"
+    world.run(0.5)
+    assert world.step(RequestKind.RESET).answers[0].accepted
+
+
+def test_a_frozen_gate_leaves_a_command_that_ends_in_rest_inside_the_limits() -> None:
+    world = moving()
+    world.gate.update = lambda *_: Decision(world.log[-1][3].state)  # type: ignore[method-assign]
+    assert time_to_rest(world) <= REST_S
+
+
+def test_a_gate_that_freezes_and_comes_back_does_not_leap() -> None:
+    world = moving()
+    update, world.gate.update = world.gate.update, lambda *_: Decision(world.log[-1][3].state)  # type: ignore[method-assign]
+    world.run(0.5)
+    world.gate.update = update  # type: ignore[method-assign]
+    begin = len(world.log)
+    world.run(1.0)
+    _, _, velocity = world.executed()
+    acceleration = np.abs(np.diff(velocity[begin - 1 :], axis=0)) / PERIOD_S
+    assert (acceleration <= ARM.acceleration_limit_rad_s2 * 1.05).all()
+
+
+def test_a_plan_far_from_the_arm_is_refused_and_repeatedly_leads_to_a_replan() -> None:
+    world = moving()
+    world.change_plan = lambda plan: replace(
+        plan, chunk=replace(plan.chunk, joint_position_rad=plan.chunk.joint_position_rad + 0.3)
+    )
+    world.until(Mode.REPLAN)
+    assert world.decision is not None
+    assert world.decision.state.cause == Cause.PLAN_REFUSED
+    world.until(Mode.ASSIST, timeout_s=20.0)
+
+
+def test_garbage_is_counted_and_repeated_garbage_holds() -> None:
+    world = moving()
+    world.change_plan = lambda plan: replace(
+        plan, chunk=replace(plan.chunk, joint_position_rad=np.full((16, 7), np.nan))
+    )
+    world.until(Mode.HOLD)
+    assert world.decision is not None
+    assert world.decision.state.refused_message_count >= 1
+    world.change_plan = lambda plan: plan
+    world.until(Mode.NOMINAL)
+
+
+def test_an_update_before_anything_came_is_harmless() -> None:
+    decision = Gate(GateSettings(), ARM).update(0.0, GateInputs(float("nan")))
+    assert decision.state.mode == Mode.INACTIVE
+    assert decision.command is None
