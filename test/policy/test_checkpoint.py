@@ -62,7 +62,7 @@ def test_a_backbone_is_refused_with_the_way_out(golden_copy):
     tensors = load_file(golden_copy / checkpoint.WEIGHTS)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("embed_out.")}
     save_file(kept, golden_copy / checkpoint.WEIGHTS)
-    with pytest.raises(SalusError, match="no trained action head.*train-policy"):
+    with pytest.raises(SalusError, match=r"no trained action head.*train-policy"):
         checkpoint.load(golden_copy)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+
 from salus_ros.policy.tinyvla import checkpoint, preprocessing
 from salus_ros.policy.tinyvla.diffusion import alphas_cumprod
-from tokenizers import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -20,10 +20,10 @@ def trainer(settings: TrainingSettings = SETTINGS, episodes: int = 20) -> Traine
     return Trainer(demonstrations(episodes), config, tokenizer, WIDTHS, settings)
 
 
-def test_the_loss_falls():
+def test_the_denoising_loss_falls():
     training = trainer()
-    losses = [training.step(0.0)["loss"] for _ in range(40)]
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5]), losses
+    losses = [training.step(0.0)["action"] for _ in range(20)]
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4]), losses
 
 
 def test_a_resumed_run_has_the_same_weights_and_steps():
@@ -35,8 +35,9 @@ def test_a_resumed_run_has_the_same_weights_and_steps():
     assert second.step_count == 3
     for name, tensor in first.average.state_dict().items():
         torch.testing.assert_close(second.average.state_dict()[name], tensor, rtol=0, atol=0, msg=name)
+    after = second.step(0.0)
     first.restore(first.state())
-    assert first.step(0.0) == pytest.approx(second.step(0.0)), "both go on alike"
+    assert first.step(0.0) == pytest.approx(after, rel=1e-4), "both go on alike"
 
 
 def test_every_episode_belongs_to_as_many_members_as_asked():
@@ -75,6 +76,8 @@ def test_the_rate_ends_at_zero():
 def test_validation_names_every_instruction():
     figures = trainer().validate(demonstrations(5, seed=1))
     assert {f"first_frame_cm/{text}" for text in INSTRUCTIONS} <= set(figures)
+    near = figures.pop("target_near_cm")
+    assert np.isnan(near) or near > 0, "not available where no frame is near"
     assert all(np.isfinite(value) for value in figures.values()), figures
 
 

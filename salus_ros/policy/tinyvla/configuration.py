@@ -53,8 +53,8 @@ class Extensions(BaseModel):
     )
     lowest_tool_m: float | None = Field(
         default=None,
-        description="plans keep the tool this high above the base, for policies that work on a table; none: as "
-        "published, wherever the policy wants",
+        description="plans keep the tool this high above the base, for policies that work on a table; none: "
+        "as published, wherever the policy wants",
     )
     crop: bool = Field(True, description="centre crop of 95 % before the vision tower")
     camera_names: tuple[str, ...] = Field((), description="order of the views; empty: the user says")
