@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise SalusError(f"--workers {args.workers} was given; expected 1 or more.")
     require_file(Path(args.policy), "policy", "train one with salus train-policy, or give --policy")
     require_file(Path(args.monitor), "monitor", "train one with salus train-monitor, or give --monitor")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     failed = 0
     # salus comes before random, which is matched to it.
     for name in sorted(names, key=list(ARMS).index, reverse=True):

@@ -82,7 +82,7 @@ def run_arm(
         meta = replace(mixture.draw(seed), arm=arm, random_interventions=False)
         settings = GateSettings(shadow_mode=arm in ("none", "none2"))
         gate = Gate(settings, simulation.arm_model)
-        return run_episode(
+        episode = run_episode(
             simulation,
             OtherNoise(acting) if arm == "none2" else acting,
             gate,
@@ -90,6 +90,9 @@ def run_arm(
             meta,
             rollout,
         )
+        # A mixture draws one of its families for each seed; the simulator knows which.
+        drawn = replace(episode.meta, disturbance=simulation.scene.disturbance)
+        return replace(episode, meta=drawn)
     except SalusError:
         raise
     except Exception as error:

@@ -38,16 +38,18 @@ def summary_table(arms: Sequence[Arm]) -> list[Row]:
         *(_onset_row(summaries, failure) for failure in FailureType),
         _timeout_row(summaries),
         _mean_row("Interventions per episode", summaries, "interventions"),
-        _mean_row("Requests for a person per episode", summaries, "human_requests"),
+        _mean_row("Person asked per episode", summaries, "human_requests"),
         _row("Time to success, median", summaries, _completion_time),
         _row("Failures foreseen", summaries, _foreseen),
         _row("Lead time, median", summaries, _lead_time),
-        _row("Alarms without a failure, per episode", summaries, _unfulfilled_alarms),
+        _row("Alarms without a failure", summaries, _unfulfilled_alarms),
     ]
-    rows.append(Row("Policy inference, median and p99", tuple(_inference_time(arm) for arm in arms)))
+    inference = tuple(_inference_time(arm) for arm in arms)
+    if any(cell != NONE for cell in inference):
+        rows.append(Row("Policy inference (p50/p99)", inference))
     for name in dict.fromkeys(name for arm in arms for name in arm.latency_ms):
         cells = tuple(_milliseconds(arm.latency_ms.get(name, ())) for arm in arms)
-        rows.append(Row(f"{name}, median and p99", cells))
+        rows.append(Row(f"{name} (p50/p99)", cells))
     return rows
 
 
@@ -56,15 +58,14 @@ def terminal_table(arms: Sequence[Arm], title: str = "") -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for arm in arms:
-        table.add_column(arm.name, justify="right")
+        table.add_column(arm.name, justify="right", no_wrap=True)
     for other in arms[1:]:
-        table.add_column(
-            "difference" if len(arms) == 2 else f"{other.name} − {arms[0].name}", justify="right"
-        )
+        name = "points (95 %)" if len(arms) == 2 else f"{other.name} − {arms[0].name}"
+        table.add_column(name, justify="right", no_wrap=True)
     for row in summary_table(arms):
         intervals = row.intervals or ("",) * len(arms)
-        cells = (f"{cell} ({i})" if i else cell for cell, i in zip(row.cells, intervals, strict=True))
-        table.add_row(row.label, *cells, *row.differences)
+        cells = (f"{cell}\n{i}" if i else cell for cell, i in zip(row.cells, intervals, strict=True))
+        table.add_row(row.label, *cells, *(d.replace(" points", "") for d in row.differences))
     return table
 
 
@@ -186,7 +187,7 @@ def _lead_time(summary: ArmSummary) -> str:
 def _unfulfilled_alarms(summary: ArmSummary) -> str:
     if not summary.monitored:
         return NONE
-    return f"{summary.events.false_positives / len(summary.episodes):.1f}"
+    return f"{summary.events.false_positives / len(summary.episodes):.1f} per episode"
 
 
 def _inference_time(arm: Arm) -> str:
