@@ -119,7 +119,8 @@ class LiveSession:
             return self._ended is not None or bool(self._given_up())
 
         self._graph.spin_until(over, EPISODE_WALL_LIMIT_S / self._factor, f"the end of seed {seed}")
-        return Outcome(self._given_up() or self._ended.detail or "unknown")
+        detail = self._ended.detail if self._ended is not None else ""
+        return Outcome(self._given_up() or detail or "unknown")
 
     def _deactivate(self) -> None:
         if self._graph.state(GATE) != "active":
