@@ -62,6 +62,9 @@ COLLECT_PERIOD_S: Final = 1.0
 ACKNOWLEDGE_S: Final = 0.3
 """How long the last state may take to reach its listeners when the process ends."""
 
+CHANGEABLE: Final = frozenset(GateSettings.model_fields) - {"period_s"}
+"""Parameters that may change at run time; they hold from the next activation on."""
+
 _RESOLUTIONS: Final = {
     ResolveAssistance.Request.RESUME: RequestKind.RESUME,
     ResolveAssistance.Request.RETRY: RequestKind.RETRY,
@@ -106,8 +109,11 @@ class InterventionNode(ManagedNode):
 
     def __init__(self, name: str = "intervention_node") -> None:
         super().__init__(name, polls_clock=True)
-        self._settings = declare(self, InterventionNodeSettings)
+        self._settings = declare(
+            self, InterventionNodeSettings, apply=self._change_settings, changeable=CHANGEABLE
+        )
         self._gate_settings = self._settings.gate()
+        self._renewal_due = False
         self._robot = Robot.load(self._settings.robot)
         self._latch = LatchFile(self._latch_path())
         self._latched = False
@@ -146,6 +152,10 @@ class InterventionNode(ManagedNode):
             return Path(self._settings.latch_file).expanduser()
         home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")
         return home / "salus" / f"{self.get_fully_qualified_name().strip('/').replace('/', '.')}.latch"
+
+    def _change_settings(self, settings: InterventionNodeSettings) -> None:
+        self._settings, self._gate_settings = settings, settings.gate()
+        self._renewal_due = True
 
     def _new_gate(self) -> Gate:
         record = self._latch.read()
@@ -223,6 +233,9 @@ class InterventionNode(ManagedNode):
         Raises:
             SalusError: the gate denies it; its reason.
         """
+        if self._renewal_due and self._mode() != Mode.EMERGENCY_STOP:
+            # Never while latched: the latch in memory must not depend on a file that could not be written.
+            self._gate, self._renewal_due = self._new_gate(), False
         self._policy.bind_anew()
         end_s = time.monotonic() + self._settings.activation_timeout_s
         request = Request(RequestKind.ACTIVATE, "lifecycle")
