@@ -53,13 +53,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Declare the verb."""
     parser = subparsers.add_parser("train-policy", help="behaviour cloning of the policy, from nothing")
     parser.add_argument(
-        "--demos", type=int, default=1000, help="demonstrations to learn from (default %(default)s)"
+        "--demos", type=int, default=1200, help="demonstrations to learn from (default %(default)s)"
     )
     parser.add_argument(
         "--demo-dir", type=Path, default=Path("runs/demos"), help="where demonstrations are kept"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the training (default %(default)s)")
-    parser.add_argument("--minutes", type=float, default=30.0, help="training time (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=20.0, help="training time (default %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/policy"), help="checkpoint and training state"
     )
