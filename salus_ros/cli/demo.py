@@ -82,15 +82,21 @@ def run(args: argparse.Namespace) -> int:
         | {name: importlib.metadata.version(name) for name in ("mujoco", "torch", "numpy")},
         notes=(
             "Live ROS graph in real time; one seed is the same scene and disturbance in both arms.",
-            f"{args.seeds} seeds show how it works, not how well: see docs/results.md for figures.",
+            f"{args.seeds} seeds show how it works, not how well: docs/results.md has the figures.",
         ),
     )
     write_report(output / "report.html", arms, facts)
+    _print_table(console, args, arms)
+    with (output / "table.txt").open("w") as file:
+        _print_table(Console(file=file, width=80), args, arms)
+    console.print(f"report  {output / 'report.html'}\nbag     {output / 'bag'}")
+    return 0
+
+
+def _print_table(console: Console, args: argparse.Namespace, arms: list[Arm]) -> None:
     console.print(terminal_table(arms, title=f"{args.seeds} paired seeds, disturbance: {args.disturbance}"))
     for sentence in caveats([summarise_arm(arm) for arm in arms]):
         console.print(sentence)
-    console.print(f"report  {output / 'report.html'}\nbag     {output / 'bag'}")
-    return 0
 
 
 def _run_graph(args: argparse.Namespace, output: Path, console: Console) -> list[tuple[Trial, Outcome]]:

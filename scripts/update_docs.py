@@ -1,0 +1,56 @@
+"""Takes the figures in the docs from the files that the commands wrote.
+
+``runs/demo/table.txt`` goes into the README, ``models/*/`` into ``docs/results.md``. Run it after ``make demo``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    table = (ROOT / "runs/demo/table.txt").read_text().rstrip()
+    table = "\n".join(line.rstrip() for line in table.splitlines())
+    replace(ROOT / "README.md", "demo", f"```\n{table}\n```")
+    monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
+    replace(ROOT / "docs/results.md", "monitor", monitor_table(monitor))
+
+
+def monitor_table(training: dict[str, Any]) -> str:
+    """AUROC per type and horizon with the clock's beside it, and how many first onsets were foreseen."""
+    test = training["test"]
+    rows = [
+        "| AUROC (clock) | 0.2 s | 0.3 s | 0.4 s | 0.5 s | onsets foreseen |",
+        "|---|---|---|---|---|---|",
+    ]
+    for failure, ours in test["auroc"].items():
+        cells = " | ".join(
+            f"{cell['value']:.2f} ({clock['value']:.2f})"
+            for cell, clock in zip(ours, test["auroc_clock"][failure], strict=True)
+        )
+        foreseen, onsets = test["foreseen_first_onsets"][failure]
+        rows.append(f"| {failure} | {cells} | {foreseen} of {onsets} |")
+    alarms, successes = test["false_alarms"]
+    rows.append(
+        f"\nFalse alarms: {alarms} of {successes} successful episodes (promised: 5 %). Median lead time:"
+    )
+    rows.append(f"{test['median_lead_s']:.2f} s. Episodes of the test split: {test['episodes']}.")
+    return "\n".join(rows)
+
+
+def replace(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between ``<!-- name -->`` and ``<!-- /name -->``."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+    before = path.read_text()
+    if not pattern.search(before):
+        raise SystemExit(f"{path} has no section <!-- {name} -->; put the two markers back.")
+    path.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", before))
+
+
+if __name__ == "__main__":
+    main()
