@@ -1,6 +1,6 @@
 """Takes the figures in the docs from the files that the commands wrote.
 
-``runs/demo/table.txt`` goes into the README, ``models/*/`` into ``docs/results.md``. Run it after ``make demo``.
+``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` into ``docs/results.md``.
 """
 
 from __future__ import annotations
