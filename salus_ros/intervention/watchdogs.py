@@ -76,6 +76,8 @@ class RosTime:
         if math.isnan(self._ros_s):
             self._moved_s = now_s
         elif ros_step < -_ROUNDING_S or not ros_step <= 2.0 * max(steady_step, 0.0) + self._jump_s:
+            # The arm's controller went on by its own time, whatever this clock says.
+            self.step_s = min(max(steady_step, 0.0), self._period_s)
             self.jumped = True
             self._moved_s = now_s
         elif ros_step > _ROUNDING_S:
