@@ -257,7 +257,7 @@ def train(folder: Path, demos: int, output: Path, settings: TrainingSettings, mi
         "frames": len(data),
         "first_seed": FIRST_DEMONSTRATION_SEED,
         "steps": trainer.step_count,
-        "minutes": round(trainer.elapsed_s / 60, 1),
+        "minutes": round(trainer.elapsed_s / 60, 2),
         "settings": settings.model_dump(),
     }
     (output / "training.json").write_text(json.dumps(record, indent=2) + "\n")
