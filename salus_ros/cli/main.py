@@ -19,7 +19,6 @@ VERBS: Final = {
     "study": "closed loop on paired seeds",
     "bag": "convert rosbag2 recordings to a store",
     "inspect": "say what a checkpoint, a store or a bag holds",
-    "bench": "latency, throughput and size, as ratios",
 }
 
 
