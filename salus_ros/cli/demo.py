@@ -100,7 +100,7 @@ def _print_table(console: Console, args: argparse.Namespace, arms: list[Arm]) ->
 
 
 def _run_graph(args: argparse.Namespace, output: Path, console: Console) -> list[tuple[Trial, Outcome]]:
-    from salus_ros.cli.live import LiveSession  # rclpy re-executes the interpreter when imported
+    from salus_ros.nodes.session import LiveSession  # rclpy re-executes the interpreter when imported
 
     done: list[tuple[Trial, Outcome]] = []
     columns = (
