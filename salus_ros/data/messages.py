@@ -43,12 +43,12 @@ _POINT_TYPES: Final = {7: "f4", 8: "f8"}
 def stamp_s(message: Any) -> float:
     """The stamp of a message with a header; 0.0 where its publisher set none."""
     stamp = message.header.stamp
-    return float(stamp.sec + stamp.nanosec * 1e-9)
+    return float(stamp.sec + stamp.nanosec / 1e9)
 
 
 def duration_s(duration: Any) -> float:
     """Seconds of a ``Duration``."""
-    return float(duration.sec + duration.nanosec * 1e-9)
+    return float(duration.sec + duration.nanosec / 1e9)
 
 
 def split_joints(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -114,35 +114,42 @@ def policy_output(message: Any, joints: Sequence[str]) -> PolicyOutput:
 
 
 def prediction(message: Any) -> FailurePrediction:
-    """A ``FailurePrediction``, rows in the order of ``FailureType``."""
+    """Probabilities with their rows in the order of ``FailureType``."""
+    rows, columns = len(message.failure_types), len(message.horizons)
     kinds = [int(kind) for kind in message.failure_types]
-    rows, columns = len(kinds), len(message.horizons)
     if sorted(kinds) != sorted(FailureType):
-        raise SalusError(f"it is about the failure types {kinds}")
+        raise SalusError(
+            f"The prediction is about the failure types {kinds}; "
+            f"expected each of {[int(failure) for failure in FailureType]} once."
+        )
     if len(message.probabilities) != rows * columns or len(message.thresholds) != rows:
-        raise SalusError(f"it holds {len(message.probabilities)} probabilities for {rows} x {columns}")
+        raise SalusError(
+            f"The prediction holds {len(message.probabilities)} probabilities and {len(message.thresholds)} "
+            f"thresholds for {rows} failure types and {columns} horizons; "
+            f"expected {rows * columns} and {rows}."
+        )
     order = [kinds.index(int(failure)) for failure in FailureType]
     return FailurePrediction(
         stamp_s=stamp_s(message),
         sequence=int(message.sequence),
-        horizons_s=tuple(float(h) for h in message.horizons),
-        probability=np.asarray(message.probabilities, np.float64).reshape(rows, columns)[order],
+        horizons_s=tuple(message.horizons),
+        probability=np.array(message.probabilities, dtype=np.float64).reshape(rows, columns)[order],
         timeout_probability=float(message.timeout_probability),
         risk=float(message.risk),
-        risk_type=_member(FailureType, message.risk_type),
+        risk_type=_member(FailureType, message.risk_type, "failure type"),
         risk_horizon_s=float(message.risk_horizon),
         alarm=bool(message.alarm),
-        threshold=np.asarray(message.thresholds, np.float64)[order],
+        threshold=np.array(message.thresholds, dtype=np.float64)[order],
         out_of_distribution=bool(message.out_of_distribution),
     )
 
 
 def intervention_state(message: Any) -> InterventionState:
-    """An ``InterventionState``."""
+    """What the gate is doing and why."""
     return InterventionState(
         stamp_s=stamp_s(message),
-        mode=_member(Mode, message.mode),
-        cause=_member(Cause, message.cause),
+        mode=_member(Mode, message.mode, "mode"),
+        cause=_member(Cause, message.cause, "cause"),
         reason=message.reason,
         speed_scale=float(message.speed_scale),
         sequence=int(message.sequence),
@@ -158,12 +165,12 @@ def intervention_state(message: Any) -> InterventionState:
 
 
 def episode_event(message: Any) -> EpisodeEvent:
-    """An ``EpisodeEvent``."""
+    """Ground truth about an episode."""
     none = message.failure_type == NO_FAILURE
     return EpisodeEvent(
         stamp_s=stamp_s(message),
-        kind=_member(EventKind, message.kind),
-        failure=None if none else _member(FailureType, message.failure_type),
+        kind=_member(EventKind, message.kind, "event kind"),
+        failure=None if none else _member(FailureType, message.failure_type, "failure type"),
         seed=int(message.seed),
         task=message.task,
         instruction=message.instruction,
@@ -277,8 +284,9 @@ def _points(message: Any, joints: Sequence[str]) -> tuple[Floats, Floats, Floats
     return times, positions, np.array([point.velocities for point in message.points], np.float64)[:, order]
 
 
-def _member(enumeration: type[E], value: int) -> E:
+def _member(enumeration: Any, value: int, what: str) -> Any:
     try:
         return enumeration(int(value))
-    except ValueError:
-        raise SalusError(f"it holds {value}, which is no {enumeration.__name__}") from None
+    except ValueError as error:
+        known = [int(member) for member in enumeration]
+        raise SalusError(f"The message holds the unknown {what} {value}; expected one of {known}.") from error

@@ -12,7 +12,7 @@ import array
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from builtin_interfaces.msg import Duration as DurationMessage
@@ -26,23 +26,26 @@ from salus_msgs.msg import FailurePrediction as FailurePredictionMessage
 from salus_msgs.msg import InterventionState as InterventionStateMessage
 from salus_msgs.msg import PolicyOutput as PolicyOutputMessage
 from salus_msgs.msg import Uncertainty as UncertaintyMessage
+from salus_ros.data.messages import episode_event as episode_event_from_message
+from salus_ros.data.messages import intervention_state as intervention_state_from_message
+from salus_ros.data.messages import prediction as prediction_from_message
 from salus_ros.errors import SalusError
 from salus_ros.types import (
     ActionChunk,
-    Cause,
     EpisodeEvent,
-    EventKind,
     FailurePrediction,
     FailureType,
     Floats,
     Floats32,
     InterventionState,
     JointTrajectory,
-    Mode,
     PolicyOutput,
     RobotState,
     Uncertainty,
 )
+
+__all__ = ["episode_event_from_message", "intervention_state_from_message", "prediction_from_message"]
+"""Read alike from a bag and from the graph, so that a replay sees the same to the bit."""
 
 NANOSECONDS: Final = 1_000_000_000
 
@@ -368,45 +371,6 @@ def prediction_to_message(prediction: FailurePrediction) -> FailurePredictionMes
     return message
 
 
-def prediction_from_message(message: FailurePredictionMessage) -> FailurePrediction:
-    """Probabilities with their rows in the order of :class:`~salus_ros.types.FailureType`."""
-    rows, columns = len(message.failure_types), len(message.horizons)
-    kinds = [int(kind) for kind in message.failure_types]
-    if sorted(kinds) != sorted(FailureType):
-        raise SalusError(
-            f"The prediction is about the failure types {kinds}; "
-            f"expected each of {[int(failure) for failure in FailureType]} once."
-        )
-    if len(message.probabilities) != rows * columns or len(message.thresholds) != rows:
-        raise SalusError(
-            f"The prediction holds {len(message.probabilities)} probabilities and {len(message.thresholds)} "
-            f"thresholds for {rows} failure types and {columns} horizons; "
-            f"expected {rows * columns} and {rows}."
-        )
-    order = [kinds.index(int(failure)) for failure in FailureType]
-    return FailurePrediction(
-        stamp_s=stamp_from_message(message.header.stamp),
-        sequence=int(message.sequence),
-        horizons_s=tuple(message.horizons),
-        probability=np.array(message.probabilities, dtype=np.float64).reshape(rows, columns)[order],
-        timeout_probability=float(message.timeout_probability),
-        risk=float(message.risk),
-        risk_type=_member(FailureType, message.risk_type, "failure type"),
-        risk_horizon_s=float(message.risk_horizon),
-        alarm=bool(message.alarm),
-        threshold=np.array(message.thresholds, dtype=np.float64)[order],
-        out_of_distribution=bool(message.out_of_distribution),
-    )
-
-
-def _member(enumeration: Any, value: int, what: str) -> Any:
-    try:
-        return enumeration(int(value))
-    except ValueError as error:
-        known = [int(member) for member in enumeration]
-        raise SalusError(f"The message holds the unknown {what} {value}; expected one of {known}.") from error
-
-
 # The gate
 
 
@@ -430,26 +394,6 @@ def intervention_state_to_message(state: InterventionState) -> InterventionState
     return message
 
 
-def intervention_state_from_message(message: InterventionStateMessage) -> InterventionState:
-    """What the gate is doing and why."""
-    return InterventionState(
-        stamp_s=stamp_from_message(message.header.stamp),
-        mode=_member(Mode, message.mode, "mode"),
-        cause=_member(Cause, message.cause, "cause"),
-        reason=message.reason,
-        speed_scale=float(message.speed_scale),
-        sequence=int(message.sequence),
-        path_time_s=float(message.path_time),
-        time_in_mode_s=float(message.time_in_mode),
-        replan_count=int(message.replan_count),
-        assist_count=int(message.assist_count),
-        protective_stop_count=int(message.protective_stop_count),
-        emergency_stop_count=int(message.emergency_stop_count),
-        refused_message_count=int(message.refused_message_count),
-        overrun_count=int(message.overrun_count),
-    )
-
-
 def episode_event_to_message(event: EpisodeEvent) -> EpisodeEventMessage:
     """Ground truth about an episode."""
     message = EpisodeEventMessage()
@@ -462,18 +406,3 @@ def episode_event_to_message(event: EpisodeEvent) -> EpisodeEventMessage:
     message.disturbance = event.disturbance
     message.detail = event.detail
     return message
-
-
-def episode_event_from_message(message: EpisodeEventMessage) -> EpisodeEvent:
-    """Ground truth about an episode."""
-    none = message.failure_type == EpisodeEventMessage.NO_FAILURE
-    return EpisodeEvent(
-        stamp_s=stamp_from_message(message.header.stamp),
-        kind=_member(EventKind, message.kind, "event kind"),
-        failure=None if none else _member(FailureType, message.failure_type, "failure type"),
-        seed=int(message.seed),
-        task=message.task,
-        instruction=message.instruction,
-        disturbance=message.disturbance,
-        detail=message.detail,
-    )
