@@ -1,10 +1,10 @@
-# The verbs of a newcomer: demo, test, clean.
+# The verbs of a newcomer: demo, test, bench, clean.
 PYTHON ?= python3
 ARGS ?=
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 
-.PHONY: setup demo test clean lint
+.PHONY: setup demo test bench clean lint
 
 setup:
 	@$(PYTHON) scripts/setup_env.py
@@ -18,6 +18,10 @@ demo: setup
 test: setup
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not graph" --reruns 1 -rR $(ARGS)
 	@.venv/bin/python -m pytest -m graph --reruns 1 -rR $(ARGS) || [ $$? = 5 ]
+
+# Latency, throughput and size, each beside a reference of the same run; ARGS names parts.
+bench: setup
+	@.venv/bin/salus bench $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

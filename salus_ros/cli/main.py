@@ -18,6 +18,7 @@ VERBS: Final = {
     "evaluate": "the monitor and its baselines on held-out episodes",
     "study": "closed loop on paired seeds",
     "bag": "convert rosbag2 recordings to a store",
+    "bench": "latency, throughput and size against references of the same run",
     "inspect": "say what a checkpoint, a store or a bag holds",
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from salus_ros import __version__
+from salus_ros.data.files import replace_text
 from salus_ros.errors import SalusError
 
 if TYPE_CHECKING:
@@ -183,9 +184,7 @@ def _digest(path: Path) -> str:
 
 
 def _write_json(path: Path, content: object) -> None:
-    partial_path = path.with_suffix(".partial")
-    partial_path.write_text(json.dumps(content, indent=1) + "\n")
-    partial_path.replace(path)
+    replace_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _command() -> str:

@@ -42,6 +42,24 @@ def append_line(path: Path, line: str) -> None:
         raise
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Writes a whole file, making its folder; whoever reads it sees the old text or the new, never a part.
+
+    Raises:
+        SalusError: the disk is full or the folder cannot be written; the file is as it was.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise
+
+
 def drop_half_line(path: Path) -> None:
     """Removes what an interrupted ``append_line`` left behind the last whole line."""
     text = path.read_bytes() if path.exists() else b""
