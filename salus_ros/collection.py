@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.errors import SalusError
+from salus_ros.policy.base import Rewindable
 from salus_ros.types import Observation, PolicyOutput
 
 if TYPE_CHECKING:
@@ -182,6 +183,22 @@ class NumberedByEpisode:
         if seed is not None:
             self._count = 0
         self._policy.reset(seed)
+
+    def save(self) -> object:
+        """The policy's, and the count."""
+        return self._count, self._rewindable().save()
+
+    def restore(self, state: object) -> None:
+        """Goes back to what ``save`` returned."""
+        self._count, inner = cast(tuple[int, object], state)
+        self._rewindable().restore(inner)
+
+    def _rewindable(self) -> Rewindable:
+        if not isinstance(self._policy, Rewindable):
+            raise SalusError(
+                f"The policy {self._policy.name} cannot go back to an earlier moment; leave the oracle out."
+            )
+        return self._policy
 
 
 @lru_cache(maxsize=1)

@@ -6,8 +6,10 @@ as the machine allows, with the inference delay that a live policy has.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from salus_ros import __version__
 from salus_ros.data.episode import Episode, EpisodeMeta, Outcome
 from salus_ros.data.recorder import EpisodeRecorder, round_points
+from salus_ros.errors import SalusError
 from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Decision, GateInputs, Request, RequestKind
-from salus_ros.policy.base import Policy
+from salus_ros.policy.base import Policy, Rewindable
 from salus_ros.sim.simulation import Simulation
 from salus_ros.types import (
     EpisodeEvent,
@@ -46,6 +49,7 @@ class RolloutSettings(BaseModel):
         0.1, gt=0, description="Time between two gate states that do not differ in mode or cause [s]."
     )
     record_frames: bool = Field(True, description="Keep the camera frames that the policy saw.")
+    depth_clouds: bool = Field(True, description="Render depth clouds; off where nobody looks at them.")
     give_up_after_s: float = Field(
         1.0,
         ge=0,
@@ -76,7 +80,7 @@ class Judge(Protocol):
 
 
 class Rollout:
-    """An episode as it runs; ``run_episode`` is its whole use.
+    """An episode as it runs: ``start``, ``step`` until it is ``over``, ``finish``; or ``run_episode``.
 
     Inputs reach the judge in the order of ``Episode.inputs``, so that a replay sees what was seen here.
     """
@@ -100,28 +104,52 @@ class Rollout:
         self._active = False
         self._state: InterventionState | None = None
 
-    def run(self, meta: EpisodeMeta) -> Episode:
-        """Runs from reset to success, a final failure, the time limit, or a call for a person."""
-        simulation = self._simulation
-        scene = simulation.reset(meta.seed, meta.task, meta.disturbance)
+    @property
+    def time_s(self) -> float:
+        """Simulated time since the start."""
+        return self._simulation.time_s
+
+    @property
+    def mode(self) -> Mode:
+        """What the gate did at the last step."""
+        return self._state.mode if self._state is not None else Mode.INACTIVE
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to success, a final failure, the time limit, or a call for a person."""
+        return self._simulation.done or self._given_up != ""
+
+    def start(self, meta: EpisodeMeta) -> None:
+        """Draws the scene of ``meta`` and forgets the episode before."""
+        scene = self._simulation.reset(meta.seed, meta.task, meta.disturbance)
         self._policy.reset(seed=meta.seed)
         if self._judge is not None:
             self._judge.reset()
-        given_up = ""
-        while not simulation.done and not given_up:
-            self._apply(self._tick(simulation.time_s))
-            given_up = self._gives_up()
-            for event in simulation.step():
-                self._recorder.event(event)
-        if given_up:
+        self._meta = replace(meta, instruction=scene.instruction)
+        self._given_up = ""
+
+    def step(self) -> tuple[EpisodeEvent, ...]:
+        """Lets one control period pass; returns what happened in it."""
+        self._apply(self._tick(self._simulation.time_s))
+        self._given_up = self._gives_up()
+        events = self._simulation.step()
+        for event in events:
+            self._recorder.event(event)
+        return events
+
+    def finish(self) -> Episode:
+        """The episode up to now."""
+        simulation = self._simulation
+        if self._given_up:
             self._recorder.event(
-                EpisodeEvent(simulation.time_s, EventKind.EPISODE_END, seed=meta.seed, detail=given_up)
+                EpisodeEvent(
+                    simulation.time_s, EventKind.EPISODE_END, seed=self._meta.seed, detail=self._given_up
+                )
             )
         return self._recorder.finish(
             replace(
-                meta,
-                instruction=scene.instruction,
-                outcome=Outcome(given_up or simulation.outcome),
+                self._meta,
+                outcome=Outcome(self._given_up or simulation.outcome),
                 policy_name=self._policy.name,
                 policy_hash=self._policy.hash,
                 robot=simulation.arm_model.name,
@@ -131,6 +159,46 @@ class Rollout:
                 end_s=simulation.time_s,
             )
         )
+
+    def save(self) -> object:
+        """This moment, of everything but the judge, to be given to ``restore``.
+
+        Raises:
+            SalusError: the policy cannot go back.
+        """
+        if not isinstance(self._policy, Rewindable):
+            raise SalusError(
+                f"The policy {self._policy.name} cannot go back to an earlier moment, as an oracle needs; "
+                "give it save and restore, or leave the oracle out."
+            )
+        return _Moment(
+            self._simulation.save(),
+            self._policy.save(),
+            self._copied(self._gate),
+            self._recorder.copy(),
+            self._schedule.copy(),
+            tuple(self._thinking),
+            self._active,
+            self._state,
+        )
+
+    def restore(self, moment: object) -> None:
+        """Goes back to a saved moment; the same moment may be restored many times."""
+        if not isinstance(moment, _Moment):
+            raise SalusError(f"Got a {type(moment).__name__} to restore, but expected what save returned.")
+        self._simulation.restore(moment.simulation)
+        assert isinstance(self._policy, Rewindable)  # or nothing could have been saved
+        self._policy.restore(moment.policy)
+        self._gate = self._copied(moment.gate)
+        self._recorder = moment.recorder.copy()
+        self._schedule = moment.schedule.copy()
+        self._thinking = deque(moment.thinking)
+        self._active, self._state = moment.active, moment.state
+        self._given_up = ""
+
+    def _copied(self, gate: Gate) -> Gate:
+        arm = self._simulation.arm_model
+        return copy.deepcopy(gate, {id(arm): arm})
 
     def _tick(self, now_s: float) -> Decision:
         robot = self._simulation.robot_state()
@@ -162,7 +230,9 @@ class Rollout:
         return plan
 
     def _look(self, now_s: float) -> None:
-        if self._schedule.due("points", now_s, self._settings.points_period_s):
+        if self._settings.depth_clouds and self._schedule.due(
+            "points", now_s, self._settings.points_period_s
+        ):
             cloud = round_points(self._simulation.point_cloud())
             self._recorder.points(cloud)
             if self._judge is not None:
@@ -222,14 +292,34 @@ def run_episode(
         meta: seed, task, disturbance, and whatever else is known beforehand; the rest is filled in.
         settings: rates and delays.
     """
-    return Rollout(simulation, policy, gate, judge, settings or RolloutSettings()).run(meta)
+    rollout = Rollout(simulation, policy, gate, judge, settings or RolloutSettings())
+    rollout.start(meta)
+    while not rollout.over:
+        rollout.step()
+    return rollout.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    simulation: object
+    policy: object
+    gate: Gate
+    recorder: EpisodeRecorder
+    schedule: _Schedule
+    thinking: tuple[tuple[float, PolicyOutput], ...]
+    active: bool
+    state: InterventionState | None
 
 
 class _Schedule:
     """Which periodic parts are due; a part that is late once keeps its rhythm afterwards."""
 
-    def __init__(self) -> None:
-        self._next_s: dict[str, float] = {}
+    def __init__(self, next_s: Mapping[str, float] | None = None) -> None:
+        self._next_s: dict[str, float] = dict(next_s or {})
+
+    def copy(self) -> _Schedule:
+        """One that goes on from here on its own."""
+        return _Schedule(self._next_s)
 
     def due(self, name: str, now_s: float, period_s: float) -> bool:
         next_s = self._next_s.get(name, now_s)

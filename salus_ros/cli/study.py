@@ -12,37 +12,59 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from salus_ros import __version__
-from salus_ros.data.files import replace_text
 from salus_ros.errors import SalusError
 
 if TYPE_CHECKING:
-    from salus_ros.data.store import Store
-    from salus_ros.evaluation.comparison import Arm, ArmSummary
+    from salus_ros.evaluation.arms import Setup
+    from salus_ros.evaluation.comparison import Arm
+    from salus_ros.judges import ControlSettings
     from salus_ros.placebo import PlaceboSettings
 
 PLACEBO_FILE: Final = "placebo.json"
+CONTROLS_FILE: Final = "controls.json"
 RESULTS_FILE: Final = "study.json"
 REPORT_FILE: Final = "report.html"
+URDF: Final = "urdf/salus_arm.urdf"
+DEFAULT_ARMS: Final = "none,none2,random,salus"
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
+    from salus_ros.evaluation.arms import ARMS
+
     parser = subparsers.add_parser(
         "study",
         help="closed loop on paired seeds",
         description="Runs the same seeds in every arm, in one process a worker, and compares the arms "
         "pair by pair. Run the same command again after an interruption: it continues where it was.",
+        epilog="Arms: " + "; ".join(f"{name}: {meaning}" for name, meaning in ARMS.items()) + ".",
     )
-    parser.add_argument("--arms", default="none,none2,random,salus", help="separated by commas (%(default)s)")
+    parser.add_argument("--arms", default=DEFAULT_ARMS, help="separated by commas (%(default)s)")
     parser.add_argument("--seeds", default="700000:700100", help="FIRST:END, END not included (%(default)s)")
     parser.add_argument("--policy", default="models/tinyvla-small", help="checkpoint folder (%(default)s)")
     parser.add_argument("--monitor", default="models/monitor", help="checkpoint folder (%(default)s)")
+    parser.add_argument(
+        "--shuffled-monitor", default="", help="for the arm shuffled: salus train-monitor --shuffle-labels"
+    )
+    parser.add_argument(
+        "--control-data", type=Path, help="for the arms effort and noise: a store of episodes on tune seeds"
+    )
     parser.add_argument("--task", default="bin", help="name of the task (%(default)s)")
     parser.add_argument("--disturbance", default="mixed", help="a family, mixed, or none (%(default)s)")
     parser.add_argument("--disturbed-share", type=float, default=0.7, help="of the seeds (%(default)s)")
+    parser.add_argument(
+        "--gate", action="append", default=[], metavar="NAME=VALUE", help="a setting of the gate in all arms"
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="run none and salus on the ROS graph in real time as well"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
     parser.add_argument(
         "--no-frames", action="store_true", help="keep no pictures: smaller, but none to show"
@@ -55,64 +77,123 @@ def run(args: argparse.Namespace) -> int:
     """Runs what is missing, then writes numbers and report; returns 1 when episodes failed to run."""
     from rich.console import Console
 
-    from salus_ros.evaluation.comparison import summarise_arm
-    from salus_ros.evaluation.report import RunFacts, write_report
-    from salus_ros.evaluation.study import ARMS, parse_arms, parse_seeds, require_file, results
-    from salus_ros.evaluation.table import caveats, terminal_table
+    from salus_ros.evaluation.arms import ARMS
+    from salus_ros.evaluation.study import parse_arms, parse_seeds
 
     started = time.strftime("%Y-%m-%d %H:%M")
     names, seeds = parse_arms(args.arms), parse_seeds(args.seeds)
     if args.workers < 1:
         raise SalusError(f"--workers {args.workers} was given; expected 1 or more.")
-    require_file(Path(args.policy), "policy", "train one with salus train-policy, or give --policy")
-    require_file(Path(args.monitor), "monitor", "train one with salus train-monitor, or give --monitor")
+    setup = _setup(args, names)
     console = Console(width=None if sys.stdout.isatty() else 120)
     failed = 0
     # salus comes before random, which is matched to it.
     for name in sorted(names, key=list(ARMS).index, reverse=True):
         console.print(f"arm {name}: {ARMS[name]}")
-        failed += _run_arm(args, name, seeds)
-    light = [_arm(args, name, seeds, detailed=()) for name in names]
-    summaries = {arm.name: summarise_arm(arm) for arm in light}
-    _write_json(args.output / RESULTS_FILE, {"command": _command(), **results(summaries)})
-    facts = RunFacts(
-        title=f"Closed loop on {len(seeds)} paired seeds",
-        command=_command(),
-        started=started,
-        hardware=f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, no GPU used",
-        versions={
-            "salus_ros": __version__,
-            "mixture": f"{args.task}, {args.disturbance}, {args.disturbed_share:g}",
-        }
-        | {name: importlib.metadata.version(name) for name in ("mujoco", "torch", "numpy")},
-        notes=tuple(f"{name}: {ARMS[name]}." for name in names),
-    )
-    detailed = _telling(list(summaries.values()))
-    write_report(args.output / REPORT_FILE, [_arm(args, n, seeds, detailed) for n in names], facts)
-    console.print(terminal_table(light, title=f"{len(seeds)} paired seeds"))
-    for sentence in caveats(list(summaries.values())):
-        console.print(sentence)
-    console.print(f"numbers  {args.output / RESULTS_FILE}\nreport   {args.output / REPORT_FILE}")
+        if name == "random":
+            setup = setup.model_copy(update={"placebo": _placebo(args.output, seeds)})
+        failed += _run_arm(args, setup, name, seeds)
+    if args.live:
+        from salus_ros.cli.study_live import run_live
+
+        names += run_live(args.output, setup, [name for name in ("none", "salus") if name in names], seeds)
+    _report(args, setup, names, seeds, started, console)
     return 1 if failed else 0
 
 
-def _run_arm(args: argparse.Namespace, name: str, seeds: range) -> int:
-    """Runs the seeds that the arm's store lacks; returns how many failed to run."""
-    from salus_ros.cli.collect import collect_missing
+def _setup(args: argparse.Namespace, names: tuple[str, ...]) -> Setup:
+    """What the arguments ask for; nothing is written before all of it is known to be there."""
     from salus_ros.collection import Mixture
-    from salus_ros.data.store import Store, StoreSettings
-    from salus_ros.evaluation.study import run_arm
+    from salus_ros.evaluation.arms import CONTROLS, Setup
+    from salus_ros.evaluation.study import require_file
+    from salus_ros.intervention.settings import GateSettings
+    from salus_ros.judges import ControlSettings
     from salus_ros.rollout import RolloutSettings
 
+    require_file(Path(args.policy), "policy", "train one with salus train-policy, or give --policy")
+    require_file(Path(args.monitor), "monitor", "train one with salus train-monitor, or give --monitor")
+    if "shuffled" in names:
+        require_file(
+            Path(args.shuffled_monitor or "(none given)"),
+            "monitor trained on shuffled labels",
+            "train one with salus train-monitor --shuffle-labels --output FOLDER and give --shuffled-monitor",
+        )
+    controls = ControlSettings()
+    if any(name in CONTROLS for name in names):
+        controls = _controls(args.output, args.control_data)
     disturbance = "" if args.disturbance == "none" else args.disturbance
-    mixture = Mixture(
-        task=args.task, disturbance=disturbance, disturbed_share=args.disturbed_share, intervention_share=0.0
+    return Setup(
+        policy=args.policy,
+        monitor=args.monitor,
+        shuffled=args.shuffled_monitor,
+        mixture=_checked(
+            Mixture,
+            task=args.task,
+            disturbance=disturbance,
+            disturbed_share=args.disturbed_share,
+            intervention_share=0.0,
+        ),
+        rollout=RolloutSettings(record_frames=not args.no_frames),
+        gate=_checked(GateSettings, **dict(_named(text) for text in args.gate)),
+        controls=controls,
     )
+
+
+def _named(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SalusError(f"--gate {text} was given; expected NAME=VALUE, e.g. retrace_path_s=0.6.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _checked(model: type[M], **values: Any) -> M:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise SalusError(f"{name or model.__name__} is {first['input']!r}: {first['msg']}.") from error
+
+
+def _controls(output: Path, data: Path | None) -> ControlSettings:
+    """Thresholds set once on tune seeds, and then kept, so that a resumed run has the same."""
+    from salus_ros.assets import asset
+    from salus_ros.data.episode import Outcome
+    from salus_ros.data.store import Store
+    from salus_ros.judges import ControlSettings, fit_controls
+    from salus_ros.robot.model import ArmModel
+
+    path = output / CONTROLS_FILE
+    if path.exists():
+        return ControlSettings.model_validate_json(path.read_text())
+    if data is None:
+        raise SalusError(
+            "The arms effort and noise need thresholds set on tune seeds; give --control-data STORE, "
+            "made with salus collect --intervention-share 0."
+        )
+    store = Store.open(data)
+    successes = [
+        store.episode(i, ["robot"])
+        for i, meta in enumerate(store.metas())
+        if meta.outcome is Outcome.SUCCESS and not meta.random_interventions
+    ]
+    fitted = fit_controls(successes, ArmModel.from_urdf(asset(URDF)).effort_limit_nm)
+    _write_json(path, fitted.model_dump())
+    return fitted
+
+
+def _run_arm(args: argparse.Namespace, setup: Setup, name: str, seeds: range) -> int:
+    """Runs the seeds that the arm's store lacks; returns how many failed to run."""
+    from salus_ros.cli.collect import collect_missing
+    from salus_ros.data.store import Store, StoreSettings
+    from salus_ros.evaluation import arms
+    from salus_ros.evaluation.study import describe
+
     path = args.output / name
-    described = json.dumps(
-        {"mixture": mixture.describe(), "policy": args.policy, "monitor": _digest(Path(args.monitor))},
-        sort_keys=True,
-    )
+    described = describe(setup, name)
     fresh = not (path / "zarr.json").exists()
     store = Store.create(path, StoreSettings(mixture=described)) if fresh else Store.open(path, write=True)
     with store:
@@ -121,70 +202,85 @@ def _run_arm(args: argparse.Namespace, name: str, seeds: range) -> int:
                 f"{path} holds {store.settings.mixture}, and {described} was asked for; "
                 "give another --output."
             )
-        placebo = _placebo(args, seeds) if name == "random" else _default_placebo()
-        rollout = RolloutSettings(record_frames=not args.no_frames)
-        job = partial(run_arm, name, args.policy, args.monitor, mixture, rollout, placebo)
-        failed = collect_missing(store, job, seeds, args.workers)
+        failed = collect_missing(store, partial(arms.run_arm, name, setup), seeds, args.workers)
     for episode in failed[:3]:
         print(f"seed {episode.seed} failed to run: {episode.error}", file=sys.stderr)
     return len(failed)
 
 
-def _default_placebo() -> PlaceboSettings:
-    from salus_ros.placebo import PlaceboSettings
-
-    return PlaceboSettings()
-
-
-def _placebo(args: argparse.Namespace, seeds: range) -> PlaceboSettings:
+def _placebo(output: Path, seeds: range) -> PlaceboSettings:
     """Matched to the salus arm once, and then kept, so that a resumed run has the same placebo."""
     from salus_ros.evaluation.comparison import summarise_arm
     from salus_ros.evaluation.study import matched_placebo
     from salus_ros.placebo import PlaceboSettings
 
-    path = args.output / PLACEBO_FILE
+    path = output / PLACEBO_FILE
     if path.exists():
         return PlaceboSettings.model_validate_json(path.read_text())
-    placebo = matched_placebo(summarise_arm(_arm(args, "salus", seeds, detailed=())))
+    placebo = matched_placebo(summarise_arm(_arm(output, "salus", seeds)))
     _write_json(path, placebo.model_dump())
     return placebo
 
 
-def _arm(args: argparse.Namespace, name: str, seeds: range, detailed: tuple[int, ...]) -> Arm:
+def _report(
+    args: argparse.Namespace,
+    setup: Setup,
+    names: tuple[str, ...],
+    seeds: range,
+    started: str,
+    console: Any,
+) -> None:
+    from salus_ros.evaluation.arms import ARMS
+    from salus_ros.evaluation.comparison import summarise_arm
+    from salus_ros.evaluation.report import RunFacts, seeds_in_detail, write_report
+    from salus_ros.evaluation.study import identity, results
+    from salus_ros.evaluation.table import caveats, terminal_table
+
+    output: Path = args.output
+    light = [_arm(output, name, seeds) for name in names]
+    summaries = {arm.name: summarise_arm(arm) for arm in light}
+    manifest = identity(setup) | {"seeds": args.seeds, "command": _command(), "started": started}
+    _write_json(output / RESULTS_FILE, {"manifest": manifest, **results(summaries)})
+    facts = RunFacts(
+        title=f"Closed loop on {len(seeds)} paired seeds",
+        command=_command(),
+        started=started,
+        hardware=f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, no GPU used",
+        versions={"salus_ros": __version__, "mixture": setup.mixture.describe()}
+        | {name: manifest[name] for name in ("policy", "monitor")}
+        | {name: importlib.metadata.version(name) for name in ("mujoco", "torch", "numpy")},
+        notes=tuple(f"{name}: {ARMS[name]}." for name in names),
+    )
+    detailed = seeds_in_detail(list(summaries.values()))
+    write_report(output / REPORT_FILE, [_arm(output, n, seeds, detailed) for n in names], facts)
+    console.print(terminal_table(light, title=f"{len(seeds)} paired seeds"))
+    for sentence in caveats(list(summaries.values())):
+        console.print(sentence)
+    console.print(f"numbers  {output / RESULTS_FILE}\nreport   {output / REPORT_FILE}")
+
+
+def _arm(output: Path, name: str, seeds: range, detailed: tuple[int, ...] = ()) -> Arm:
     """The arm's episodes, with pictures for the seeds that are drawn."""
     from salus_ros.data.store import Store
     from salus_ros.evaluation.comparison import Arm
-    from salus_ros.evaluation.study import light_streams
+    from salus_ros.evaluation.study import STREAMS
 
-    store: Store = Store.open(args.output / name)
-    light = light_streams()
+    store: Store = Store.open(output / name)
     return Arm(
         name,
         tuple(
-            store.episode(i, [*light, "frames"] if meta.seed in detailed else light)
+            store.episode(i, [*STREAMS, "frames"] if meta.seed in detailed else STREAMS)
             for i, meta in enumerate(store.metas())
             if meta.seed in seeds
         ),
     )
 
 
-def _telling(summaries: list[ArmSummary]) -> tuple[int, ...]:
-    from salus_ros.evaluation.report import seeds_in_detail
-
-    return seeds_in_detail(summaries)
-
-
-def _digest(path: Path) -> str:
-    import hashlib
-
-    from salus_ros.monitor.checkpoint import FILE_NAME
-
-    file = path / FILE_NAME if path.is_dir() else path
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-
-
 def _write_json(path: Path, content: object) -> None:
-    replace_text(path, json.dumps(content, indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(".partial")
+    partial_path.write_text(json.dumps(content, indent=1) + "\n")
+    partial_path.replace(path)
 
 
 def _command() -> str:

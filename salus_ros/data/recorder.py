@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -61,6 +62,9 @@ class _Column:
         for name, value in row.items():
             self.rows.setdefault(name, []).append(value)
 
+    def copy(self) -> _Column:
+        return _Column(self.stream, {name: list(values) for name, values in self.rows.items()})
+
     def build(self) -> _Stream:
         return build_stream(self.stream, self.rows)
 
@@ -110,6 +114,20 @@ class EpisodeRecorder:
         self._events: list[EpisodeEvent] = []
         self._policy_names: tuple[str, str, str] | None = None
         self._latest_s = float("-inf")
+
+    def copy(self) -> EpisodeRecorder:
+        """One that holds the same and goes on alone."""
+        other = copy.copy(self)
+        other._robot, other._policy, other._points = (
+            self._robot.copy(),
+            self._policy.copy(),
+            self._points.copy(),
+        )
+        other._commands, other._predictions = self._commands.copy(), self._predictions.copy()
+        other._interventions = self._interventions.copy()
+        other._frames = {camera: column.copy() for camera, column in self._frames.items()}
+        other._reasons, other._events = dict(self._reasons), list(self._events)
+        return other
 
     def _stamps(self, stamp_s: float, arrival_s: float | None) -> dict[str, float]:
         stamp_s -= self._origin_s

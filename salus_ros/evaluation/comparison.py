@@ -12,7 +12,7 @@ from salus_ros.data.episode import Episode
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.events import EventCounts, total
 from salus_ros.evaluation.outcomes import EpisodeSummary, Result, summarise
-from salus_ros.evaluation.statistics import Estimate, clopper_pearson, mcnemar, paired_difference
+from salus_ros.evaluation.statistics import Estimate, bootstrap, clopper_pearson, mcnemar, paired_difference
 from salus_ros.types import FailureType, Floats
 
 
@@ -58,7 +58,8 @@ class ArmSummary:
         return sum(e.had(failure) for e in self.episodes)
 
     def per_episode(self, what: str) -> Floats:
-        """(N,) one number an episode: ``interventions``, ``human_requests`` or ``completion_time_s``."""
+        """(N,) one number an episode: ``interventions``, ``intervention_time_s``, ``human_requests`` or
+        ``completion_time_s``."""
         values = [
             len(e.interventions) if what == "interventions" else getattr(e, what) for e in self.episodes
         ]
@@ -124,3 +125,23 @@ def harm_beyond_luck(none: ArmSummary, salus: ArmSummary, second_none: ArmSummar
     luck_pairs = {a.seed: a.success and not b.success for a, b in paired(none, second_none)}
     seeds: Sequence[int] = [seed for seed in salus_pairs if seed in luck_pairs]
     return paired_difference([luck_pairs[s] for s in seeds], [salus_pairs[s] for s in seeds])
+
+
+def share_of_gain(none: ArmSummary, best: ArmSummary, ours: ArmSummary) -> Estimate:
+    """What share of the success that ``best`` gains over ``none`` is gained by ``ours``; paired bootstrap.
+
+    nan where ``best`` gains nothing.
+    """
+    of_none, of_ours = ({e.seed: e.success for e in arm.episodes} for arm in (none, ours))
+    rows = [
+        (of_none[e.seed], e.success, of_ours[e.seed])
+        for e in best.episodes
+        if e.seed in of_none and e.seed in of_ours
+    ]
+    before, bound, after = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+
+    def share(weights: Floats) -> Floats:
+        possible = weights @ (bound - before)
+        return np.where(possible > 0.0, (weights @ (after - before)) / np.maximum(possible, 1e-12), np.nan)
+
+    return bootstrap(share, len(rows))

@@ -114,6 +114,11 @@ class EpisodeSummary:
         return self.result is Result.SUCCESS
 
     @property
+    def intervention_time_s(self) -> float:
+        """How long the gate did not simply follow the policy."""
+        return sum(i.end_s - i.start_s for i in self.interventions)
+
+    @property
     def all_events(self) -> EventCounts:
         """The counts of all failure types together."""
         return total(self.events.values())

@@ -1,102 +1,33 @@
-"""The closed loop on paired seeds: what each arm is, and what came of it in numbers."""
+"""The closed loop on paired seeds: what is run, and what came of it in numbers."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from salus_ros.collection import FailedEpisode, Mixture
-from salus_ros.data.episode import Episode
 from salus_ros.errors import SalusError
-from salus_ros.evaluation.comparison import ArmSummary, compare, harm_beyond_luck, paired
-from salus_ros.evaluation.outcomes import Result
-from salus_ros.evaluation.statistics import Estimate, clopper_pearson, paired_difference
-from salus_ros.intervention.gate import Gate
+from salus_ros.evaluation.arms import ARMS, CONTROLS, LISTENS, LIVE, REMEDIES, Setup
+from salus_ros.evaluation.comparison import ArmSummary, compare, harm_beyond_luck, paired, share_of_gain
+from salus_ros.evaluation.outcomes import EpisodeSummary, Result
+from salus_ros.evaluation.statistics import (
+    Estimate,
+    clopper_pearson,
+    median_ratio,
+    paired_difference,
+    relative_change,
+)
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.placebo import PlaceboSettings, RandomTrigger
-from salus_ros.types import FailureType, Mode, Observation, PolicyOutput
+from salus_ros.placebo import PlaceboSettings
+from salus_ros.types import FailureType, Mode
 
-if TYPE_CHECKING:
-    from salus_ros.monitor.monitor import Monitor
-    from salus_ros.policy.base import Policy
-    from salus_ros.rollout import RolloutSettings
-    from salus_ros.sim.simulation import Simulation
-
-ARMS = {
-    "none": "the gate with learned risk off; the monitor is heard by nobody",
-    "none2": "the same with other policy noise: what luck alone flips",
-    "random": "as many interventions of each kind as salus made, at random times",
-    "salus": "the gate with the monitor",
-}
-"""Name to meaning, in the order in which they are shown."""
-
-OTHER_NOISE = 1_000_003
-"""Added to the seed of the policy's noise in the second ``none``."""
-
-
-class OtherNoise:
-    """A policy whose noise has another seed; scene and disturbance stay those of the episode."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self.name = policy.name
-        self.hash = policy.hash
-        self.action_period_s = policy.action_period_s
-
-    def act(self, observation: Observation) -> PolicyOutput:
-        """As the policy."""
-        return self._policy.act(observation)
-
-    def reset(self, seed: int | None = None) -> None:
-        """As the policy, with another seed."""
-        self._policy.reset(None if seed is None else seed + OTHER_NOISE)
-
-
-def run_arm(
-    arm: str,
-    policy: str,
-    monitor: str,
-    mixture: Mixture,
-    rollout: RolloutSettings,
-    placebo: PlaceboSettings,
-    seed: int,
-) -> Episode | FailedEpisode:
-    """One seed in one arm, in this process; a module's function, so that workers can be sent it.
-
-    Raises:
-        SalusError: what is missing or wrong for all seeds alike; other errors are returned.
-    """
-    import torch
-
-    from salus_ros.rollout import run_episode
-
-    torch.set_num_threads(1)
-    try:
-        simulation, acting, judge = _workplace(policy, monitor)
-        meta = replace(mixture.draw(seed), arm=arm, random_interventions=False)
-        settings = GateSettings(shadow_mode=arm in ("none", "none2"))
-        gate = Gate(settings, simulation.arm_model)
-        episode = run_episode(
-            simulation,
-            OtherNoise(acting) if arm == "none2" else acting,
-            gate,
-            RandomTrigger(seed, placebo) if arm == "random" else judge,
-            meta,
-            rollout,
-        )
-        # A mixture draws one of its families for each seed; the simulator knows which.
-        drawn = replace(episode.meta, disturbance=simulation.scene.disturbance)
-        return replace(episode, meta=drawn)
-    except SalusError:
-        raise
-    except Exception as error:
-        return FailedEpisode(seed, f"{type(error).__name__}: {error}", traceback.format_exc())
+STREAMS = ("predictions", "interventions")
+"""What the numbers need of an episode that is not drawn."""
 
 
 def matched_placebo(salus: ArmSummary) -> PlaceboSettings:
@@ -113,71 +44,171 @@ def matched_placebo(salus: ArmSummary) -> PlaceboSettings:
     )
 
 
+def identity(setup: Setup) -> dict[str, str]:
+    """What the study ran, so that its numbers can be told from those of another one."""
+    default = GateSettings().model_dump()
+    changed = {name: value for name, value in setup.gate.model_dump().items() if value != default[name]}
+    return {
+        "policy": policy_hash(setup.policy),
+        "monitor": monitor_digest(Path(setup.monitor)),
+        "mixture": setup.mixture.describe(),
+        "gate": json.dumps(changed, sort_keys=True),
+    }
+
+
+def describe(setup: Setup, arm: str) -> str:
+    """What the episodes of an arm depend on, in one line; stores are told apart by it."""
+    depends: dict[str, Any] = identity(setup) | {
+        "rollout": setup.rollout.model_dump(exclude={"record_frames"})
+    }
+    if arm not in LISTENS:
+        del depends["monitor"]
+    if arm == "shuffled":
+        depends["monitor"] = monitor_digest(Path(setup.shuffled))
+    if arm == "random":
+        depends["placebo"] = setup.placebo.model_dump()
+    if arm in CONTROLS:
+        depends["controls"] = setup.controls.model_dump()
+    if arm in REMEDIES:
+        depends["oracle"] = setup.oracle.model_dump(mode="json")
+    return json.dumps(depends, sort_keys=True)
+
+
+@lru_cache(maxsize=4)
+def policy_hash(spec: str) -> str:
+    """The policy's own hash over weights and configuration."""
+    from salus_ros.policy.registry import load_policy
+
+    return load_policy(spec).hash
+
+
+def monitor_digest(path: Path) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a monitor's file."""
+    from salus_ros.monitor.checkpoint import FILE_NAME
+
+    file = path / FILE_NAME if path.is_dir() else path
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
 def results(summaries: Mapping[str, ArmSummary]) -> dict[str, Any]:
     """All numbers of a study, ready for JSON: arms, and each pair of arms that a claim rests on."""
     pairs = [(first, second) for first in ("none", "random") for second in summaries if second != first]
+    pairs += [(name, f"{name}-live") for name in ("none", "salus") if f"{name}-live" in summaries]
+    pairs = [pair for pair in dict.fromkeys(pairs) if set(pair) <= set(summaries)]
     found: dict[str, Any] = {
         "arms": {name: _arm(summary) for name, summary in summaries.items()},
-        "comparisons": [
-            _comparison(summaries[first], summaries[second]) for first, second in pairs if first in summaries
-        ],
+        "comparisons": [comparison(summaries[first], summaries[second]) for first, second in pairs],
     }
-    if {"none", "none2", "salus"} <= set(summaries):
-        beyond = harm_beyond_luck(summaries["none"], summaries["salus"], summaries["none2"])
-        found["harm_beyond_luck"] = _estimate(beyond)
+    if {"none", "none2"} <= set(summaries):
+        found["harm_beyond_luck"] = {
+            name: _estimate(harm_beyond_luck(summaries["none"], summary, summaries["none2"]))
+            for name, summary in summaries.items()
+            if name not in ("none", "none2")
+        }
+    if {"none", "oracle", "salus"} <= set(summaries):
+        found["share_of_oracle"] = _estimate(
+            share_of_gain(summaries["none"], summaries["oracle"], summaries["salus"])
+        )
     return found
 
 
 def _arm(summary: ArmSummary) -> dict[str, Any]:
-    count = len(summary.episodes)
+    episodes = summary.episodes
+    count = len(episodes)
     times_s = summary.per_episode("completion_time_s")
     times_s = times_s[np.isfinite(times_s)]
-    kinds = {m: sum(e.mode_entries.get(m, 0) for e in summary.episodes) for m in Mode}
-    disturbances = sorted({e.disturbance for e in summary.episodes})
+    kinds = {m: sum(e.mode_entries.get(m, 0) for e in episodes) for m in Mode}
     return {
         "name": summary.name,
+        "meaning": ARMS.get(summary.name, ""),
         "episodes": count,
         "success": _estimate(summary.success_rate),
         "results": {r.value: summary.results[r] for r in Result if summary.results[r]},
         "failures": {f.name.lower(): _estimate(clopper_pearson(summary.had(f), count)) for f in FailureType},
-        "timeouts": sum(e.timed_out for e in summary.episodes),
+        "any_failure": _estimate(clopper_pearson(sum(bool(e.onsets) for e in episodes), count)),
+        "timeouts": sum(e.timed_out for e in episodes),
         "completion_time_median_s": float(np.median(times_s)) if times_s.size else None,
         "interventions_per_episode": float(summary.per_episode("interventions").mean()) if count else None,
+        "intervention_time_per_episode_s": float(summary.per_episode("intervention_time_s").mean())
+        if count
+        else None,
         "mode_entries_per_episode": {m.name.lower(): n / count for m, n in kinds.items() if n},
         "human_requests_per_episode": float(summary.per_episode("human_requests").mean()) if count else None,
-        "success_by_disturbance": {
-            d or "undisturbed": _estimate(
-                clopper_pearson(
-                    sum(e.success for e in summary.episodes if e.disturbance == d),
-                    sum(e.disturbance == d for e in summary.episodes),
-                )
-            )
-            for d in disturbances
-        },
+        "foreseen": _foreseen(summary) if summary.monitored else None,
+        "by_task": _groups(episodes, lambda e: e.task),
+        "by_disturbance": _groups(episodes, lambda e: e.disturbance or "undisturbed"),
     }
 
 
-def _comparison(first: ArmSummary, second: ArmSummary) -> dict[str, Any]:
-    comparison = compare(first, second)
+def _foreseen(summary: ArmSummary) -> dict[str, Any]:
+    events = summary.events
+    return {
+        "foreseen": events.true_positives,
+        "onsets": events.true_positives + events.misses,
+        "false_alarms_per_episode": events.false_positives / max(len(summary.episodes), 1),
+        "lead_time_median_s": float(events.median_lead_time_s) if events.lead_time_s else None,
+    }
+
+
+def _groups(
+    episodes: Sequence[EpisodeSummary], group: Callable[[EpisodeSummary], str]
+) -> dict[str, dict[str, Any]]:
+    """Success and failures of the episodes by group, in alphabetical order."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted({group(e) for e in episodes}):
+        members = [e for e in episodes if group(e) == name]
+        found[name] = {
+            "episodes": len(members),
+            "success": _estimate(clopper_pearson(sum(e.success for e in members), len(members))),
+            "failures": {f.name.lower(): sum(e.had(f) for e in members) for f in FailureType},
+        }
+    return found
+
+
+def comparison(first: ArmSummary, second: ArmSummary) -> dict[str, Any]:
+    """All that is said about one arm against another, seed by seed."""
+    compared = compare(first, second)
     pairs = paired(first, second)
-    failures = {
-        f.name.lower(): _estimate(
-            paired_difference([a.had(f) for a, _ in pairs], [b.had(f) for _, b in pairs])
-        )
-        for f in FailureType
-    }
+    had = {f.name.lower(): ([a.had(f) for a, _ in pairs], [b.had(f) for _, b in pairs]) for f in FailureType}
+    had["any"] = ([bool(a.onsets) for a, _ in pairs], [bool(b.onsets) for _, b in pairs])
     both = [(a.completion_time_s, b.completion_time_s) for a, b in pairs if a.success and b.success]
     return {
         "first": first.name,
         "second": second.name,
-        "pairs": comparison.pairs,
-        "success_difference": _estimate(comparison.success_difference),
-        "mcnemar_p": comparison.mcnemar_p,
-        "saved_seeds": comparison.saved_seeds,
-        "harmed_seeds": comparison.harmed_seeds,
-        "harm": _estimate(comparison.harm),
-        "failure_differences": failures,
-        "completion_time_ratio": float(np.median([b / a for a, b in both])) if both else None,
+        "pairs": compared.pairs,
+        "success_difference": _estimate(compared.success_difference),
+        "mcnemar_p": compared.mcnemar_p,
+        "saved_seeds": compared.saved_seeds,
+        "harmed_seeds": compared.harmed_seeds,
+        "harm": _estimate(compared.harm),
+        "failure_differences": {
+            name: _estimate(paired_difference(before, after)) for name, (before, after) in had.items()
+        },
+        "failure_changes": {
+            name: _estimate(relative_change(before, after)) for name, (before, after) in had.items()
+        },
+        "human_requests_difference": _difference(pairs, lambda e: e.human_requests),
+        "interventions_difference": _difference(pairs, lambda e: len(e.interventions)),
+        "completion_time_ratio": _estimate(median_ratio(both)),
+        "by_task": _grouped_differences(pairs, lambda e: e.task),
+        "by_disturbance": _grouped_differences(pairs, lambda e: e.disturbance or "undisturbed"),
+    }
+
+
+Pairs = Sequence[tuple[EpisodeSummary, EpisodeSummary]]
+
+
+def _difference(pairs: Pairs, what: Callable[[EpisodeSummary], float]) -> dict[str, float | None]:
+    return _estimate(paired_difference([what(a) for a, _ in pairs], [what(b) for _, b in pairs]))
+
+
+def _grouped_differences(
+    pairs: Pairs, group: Callable[[EpisodeSummary], str]
+) -> dict[str, dict[str, float | None]]:
+    names = sorted({group(a) for a, _ in pairs})
+    return {
+        name: _difference([pair for pair in pairs if group(pair[0]) == name], lambda e: e.success)
+        for name in names
     }
 
 
@@ -205,9 +236,12 @@ def parse_arms(text: str) -> tuple[str, ...]:
         SalusError: an arm that does not exist, or ``random`` without what it is matched to.
     """
     asked = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in asked if name not in ARMS]
+    known = [name for name in ARMS if name not in LIVE]
+    unknown = [name for name in asked if name not in known]
     if unknown or not asked:
-        raise SalusError(f"--arms {text} was given; expected some of {', '.join(ARMS)}, separated by commas.")
+        raise SalusError(
+            f"--arms {text} was given; expected some of {', '.join(known)}, separated by commas."
+        )
     if "random" in asked and "salus" not in asked:
         raise SalusError("--arms holds random, which intervenes as often as salus did; add salus.")
     return tuple(name for name in ARMS if name in asked)
@@ -217,18 +251,3 @@ def require_file(path: Path, what: str, remedy: str) -> None:
     """One sentence when something that all seeds need is not there."""
     if not path.exists():
         raise SalusError(f"There is no {what} at {path}; {remedy}.")
-
-
-@lru_cache(maxsize=1)
-def _workplace(policy: str, monitor: str) -> tuple[Simulation, Policy, Monitor]:
-    """Built once in each process."""
-    from salus_ros.monitor.monitor import Monitor
-    from salus_ros.policy.registry import load_policy
-    from salus_ros.sim.simulation import Simulation
-
-    return Simulation(), load_policy(policy), Monitor.load(monitor)
-
-
-def light_streams() -> Sequence[str]:
-    """What the table needs of an episode that is not drawn."""
-    return ("predictions", "interventions")

@@ -17,6 +17,7 @@ from salus_msgs.msg import EpisodeEvent, FailurePrediction, InterventionState
 from salus_msgs.srv import ResetSimulation
 from salus_ros.data.episode import Outcome
 from salus_ros.errors import SalusError
+from salus_ros.intervention.settings import GateSettings
 from salus_ros.nodes import qos
 from salus_ros.nodes.graph import Graph
 from salus_ros.types import EventKind, Mode
@@ -44,10 +45,21 @@ Show = Callable[[Mode, float, float], None]
 class LiveSession:
     """All nodes of SALUS with the simulator, as processes; a context manager."""
 
-    def __init__(self, output: Path, *, factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        output: Path,
+        *,
+        factor: float = 1.0,
+        policy: str = "models/tinyvla-small",
+        monitor: str = "models/monitor",
+        gate: GateSettings | None = None,
+    ) -> None:
         self._graph = Graph(log_dir=output / "logs", name="salus_demo")
         self._bag = output / "bag"
         self._factor = factor
+        self._policy, self._monitor = policy, monitor
+        default = GateSettings().model_dump()
+        self._gate = {n: v for n, v in (gate or GateSettings()).model_dump().items() if v != default[n]}
         self._risk = 0.0
         self._state: InterventionState | None = None
         self._ended: EpisodeEvent | None = None
@@ -74,9 +86,10 @@ class LiveSession:
         simulated = {"use_sim_time": True}
         graph.start("recorder", {"path": self._bag})
         graph.start("sim", {"real_time_factor": self._factor})
-        graph.start("policy", simulated)
-        graph.start("monitor", simulated)
-        graph.start("intervention", simulated | SHARED_CORES | {"latch_file": self._bag.parent / "latch"})
+        graph.start("policy", simulated | {"policy": self._policy})
+        graph.start("monitor", simulated | {"monitor": self._monitor})
+        latch = {"latch_file": self._bag.parent / "latch"}
+        graph.start("intervention", simulated | SHARED_CORES | self._gate | latch)
         graph.start("deadman", simulated)
         graph.listen(qos.INTERVENTION_STATE, InterventionState, keep=1, on_message=self._hear_state)
         graph.listen(qos.FAILURE_PREDICTION, FailurePrediction, keep=1, on_message=self._hear_prediction)

@@ -48,3 +48,17 @@ class Policy(Protocol):
         from wherever the policy's own generator is.
         """
         ...
+
+
+@runtime_checkable
+class Rewindable(Protocol):
+    """What a policy has besides when it can go back to an earlier moment, as a simulator that looks ahead
+    needs it."""
+
+    def save(self) -> object:
+        """All that the next outputs depend on besides the observations, to be given to ``restore``."""
+        ...
+
+    def restore(self, state: object) -> None:
+        """Go back to a saved moment; the same one may be restored many times."""
+        ...

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from salus_ros.errors import SalusError
-from salus_ros.evaluation.statistics import bootstrap, clopper_pearson, mcnemar, paired_difference
+from salus_ros.evaluation.statistics import (
+    bootstrap,
+    clopper_pearson,
+    mcnemar,
+    median_ratio,
+    paired_difference,
+    relative_change,
+)
 
 
 def test_clopper_pearson_agrees_with_the_published_table() -> None:
@@ -53,3 +60,22 @@ def test_the_bootstrap_interval_of_a_mean_has_the_width_that_theory_gives() -> N
     values = np.random.default_rng(0).normal(0.0, 1.0, 400)
     interval = bootstrap(lambda weights: weights @ values / 400, 400)
     assert (interval.high - interval.low) / 2 == pytest.approx(1.96 / 20.0, rel=0.1)
+
+
+def test_a_cut_by_half_is_minus_one_half_with_an_interval_around_it() -> None:
+    before = [True] * 40 + [False] * 60
+    after = [True] * 20 + [False] * 80
+    cut = relative_change(before, after)
+    assert cut.value == -0.5
+    assert -0.7 < cut.low < -0.5 < cut.high < -0.3
+
+
+def test_a_cut_of_what_never_happened_is_not_available() -> None:
+    assert np.isnan(relative_change([False] * 10, [True] * 10).value)
+
+
+def test_the_median_ratio_is_of_pairs_and_its_interval_holds_it() -> None:
+    ratio = median_ratio([(1.0, 1.5), (2.0, 2.0), (4.0, 8.0)])
+    assert ratio.value == 1.5
+    assert ratio.low <= 1.5 <= ratio.high
+    assert np.isnan(median_ratio([]).value)

@@ -12,9 +12,10 @@ import pytest
 from salus_ros.cli.main import main
 from salus_ros.data.episode import Episode, Outcome
 from salus_ros.errors import SalusError
-from salus_ros.evaluation import study
+from salus_ros.evaluation import arms, study
+from salus_ros.evaluation.arms import OtherNoise
 from salus_ros.evaluation.comparison import Arm, summarise_arm
-from salus_ros.evaluation.study import OtherNoise, matched_placebo, parse_arms, parse_seeds, results
+from salus_ros.evaluation.study import matched_placebo, parse_arms, parse_seeds, results
 from salus_ros.types import Cause, FailureType, Mode
 
 Make = Callable[..., Episode]
@@ -67,7 +68,7 @@ def test_the_second_none_has_other_noise_and_nothing_else() -> None:
     other = OtherNoise(policy)
     other.reset(seed=7)
     other.reset()
-    assert seeds == [7 + study.OTHER_NOISE, None]
+    assert seeds == [7 + arms.OTHER_NOISE, None]
     assert (other.name, other.hash) == ("p", "h")
 
 
@@ -97,7 +98,10 @@ def test_the_numbers_of_a_study_are_those_of_its_arms(make_episode: Make) -> Non
     assert against_none["success_difference"]["value"] == 0.5
     assert against_none["saved_seeds"] == (11, 13, 15, 17, 19)
     assert against_none["mcnemar_p"] == pytest.approx(2 * 0.5**5)
-    assert found["harm_beyond_luck"]["value"] == pytest.approx(-0.1), "luck harmed one seed, SALUS none"
+    assert found["harm_beyond_luck"]["salus"]["value"] == pytest.approx(-0.1), "luck harmed one seed"
+    assert against_none["failure_changes"]["collision"]["value"] == -1.0
+    assert against_none["failure_changes"]["drop"]["value"] is None, "no drops to be cut"
+    assert against_none["by_task"]["bin"]["value"] == 0.5
     json.dumps(found, allow_nan=False)
 
 
@@ -110,8 +114,9 @@ def fixture_study_command(make_episode: Make, tmp_path: Path, monkeypatch: pytes
         return _episode_of(make_episode, arm, rest[-1])
 
     ran: list[tuple[str, int]] = []
-    monkeypatch.setattr(study, "run_arm", run_arm)
-    monkeypatch.setattr(study, "ran", ran, raising=False)
+    monkeypatch.setattr(arms, "run_arm", run_arm)
+    monkeypatch.setattr(arms, "ran", ran, raising=False)
+    monkeypatch.setattr(study, "policy_hash", lambda spec: "0123456789abcdef")
     for name in ("policy", "monitor"):
         (tmp_path / name).mkdir()
     (tmp_path / "monitor" / "monitor.safetensors").write_bytes(b"weights")
@@ -126,7 +131,7 @@ def test_the_verb_compares_all_arms_and_goes_on_where_it_was(
 ) -> None:
     assert main([*study_command, "--seeds", "10:12"]) == 0
     assert main([*study_command, "--seeds", "10:13"]) == 0
-    ran: list[tuple[str, int]] = study.ran  # type: ignore[attr-defined]
+    ran: list[tuple[str, int]] = arms.ran  # type: ignore[attr-defined]
     assert len(ran) == len(set(ran)) == 12, "a seed was run twice, or left out"
     assert ran.index(("salus", 10)) < ran.index(("random", 10)), "the placebo is matched to salus"
     found = json.loads((tmp_path / "out" / "study.json").read_text())
@@ -143,6 +148,30 @@ def test_a_store_of_another_mixture_is_not_mixed_in(
     assert main([*study_command, "--seeds", "10:11"]) == 0
     assert main([*study_command, "--seeds", "10:11", "--disturbance", "none"]) == 2
     assert "give another --output" in capsys.readouterr().err
+
+
+def test_a_gate_setting_that_does_not_exist_is_one_sentence(
+    study_command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study_command, "--seeds", "10:11", "--gate", "retrace_s=1"]) == 2
+    assert "retrace_s is 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_gate_is_another_study(study_command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*study_command, "--seeds", "10:11"]) == 0
+    assert main([*study_command, "--seeds", "10:11", "--gate", "retrace_path_s=0.6"]) == 2
+    assert "give another --output" in capsys.readouterr().err
+
+
+def test_arms_that_need_tune_seeds_say_so_before_anything_runs(
+    study_command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study_command, "--seeds", "10:11", "--arms", "none,effort"]) == 2
+    assert "--control-data" in capsys.readouterr().err
+    assert main([*study_command, "--seeds", "10:11", "--arms", "none,shuffled"]) == 2
+    assert "--shuffle-labels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_monitor_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from salus_ros.robot.model import ArmModel
 from salus_ros.types import ActionChunk, Floats, Floats32, Observation, PolicyOutput
 
 URDF = "urdf/salus_arm.urdf"
+
+_Saved = tuple[int, torch.Tensor, torch.Tensor, ActionChunk | None]
+"""Sequence number, generator, noise, and the chunk before."""
 
 
 class TinyVlaPolicySettings(BaseModel):
@@ -92,6 +96,15 @@ class TinyVlaPolicy:
         shape = (self.settings.draws, 1, config.chunk_size, config.action_dim)
         self._noise = torch.randn(shape, generator=self._generator)
         self._before = None
+
+    def save(self) -> object:
+        """See ``Rewindable.save``."""
+        return self._sequence, self._generator.get_state(), self._noise, self._before
+
+    def restore(self, state: object) -> None:
+        """See ``Rewindable.restore``."""
+        self._sequence, generator, self._noise, self._before = cast(_Saved, state)
+        self._generator.set_state(generator)
 
     def act(self, observation: Observation) -> PolicyOutput:
         """One inference; see ``Policy.act``."""
