@@ -30,6 +30,7 @@ CONTROLS_FILE: Final = "controls.json"
 RESULTS_FILE: Final = "study.json"
 REPORT_FILE: Final = "report.html"
 URDF: Final = "urdf/salus_arm.urdf"
+ARMS_SIDE_BY_SIDE: Final = 4
 DEFAULT_ARMS: Final = "none,none2,random,salus"
 
 M = TypeVar("M", bound=BaseModel)
@@ -96,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     if args.live:
         from salus_ros.cli.study_live import run_live
 
-        names += run_live(args.output, setup, [name for name in ("none", "salus") if name in names], seeds)
+        live = run_live(args.output, setup, [name for name in ("none", "salus") if name in names], seeds)
+        names = tuple(name for name in ARMS if name in (*names, *live))
     _report(args, setup, names, seeds, started, console)
     return 1 if failed else 0
 
@@ -232,9 +234,9 @@ def _report(
 ) -> None:
     from salus_ros.evaluation.arms import ARMS
     from salus_ros.evaluation.comparison import summarise_arm
-    from salus_ros.evaluation.report import RunFacts, seeds_in_detail, write_report
+    from salus_ros.evaluation.report import RunFacts, arms_in_detail, seeds_in_detail, write_report
     from salus_ros.evaluation.study import identity, results
-    from salus_ros.evaluation.table import caveats, terminal_table
+    from salus_ros.evaluation.table import arms_table, caveats, terminal_table
 
     output: Path = args.output
     light = [_arm(output, name, seeds) for name in names]
@@ -251,9 +253,12 @@ def _report(
         | {name: importlib.metadata.version(name) for name in ("mujoco", "torch", "numpy")},
         notes=tuple(f"{name}: {ARMS[name]}." for name in names),
     )
-    detailed = seeds_in_detail(list(summaries.values()))
-    write_report(output / REPORT_FILE, [_arm(output, n, seeds, detailed) for n in names], facts)
-    console.print(terminal_table(light, title=f"{len(seeds)} paired seeds"))
+    detailed, drawn = seeds_in_detail(list(summaries.values())), arms_in_detail(names)
+    pictured = [_arm(output, name, seeds, detailed if name in drawn else ()) for name in names]
+    write_report(output / REPORT_FILE, pictured, facts)
+    title = f"{len(seeds)} paired seeds"
+    few = len(light) <= ARMS_SIDE_BY_SIDE
+    console.print(terminal_table(light, title) if few else arms_table(list(summaries.values()), title))
     for sentence in caveats(list(summaries.values())):
         console.print(sentence)
     console.print(f"numbers  {output / RESULTS_FILE}\nreport   {output / REPORT_FILE}")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 ARMS = {
     "none": "the gate with learned risk off; the monitor is heard by nobody",
-    "none2": "the same with other policy noise: what luck alone flips",
+    "none-live": "none on the ROS graph, in real time",
+    "none2": "none with other policy noise: what luck alone flips",
     "random": "as many interventions of each kind as salus made, at random times",
     "noise": "an alarm on random numbers, what the uncertainty of a policy that knows nothing comes to",
     "shuffled": "a monitor trained on the labels of other steps",
@@ -35,11 +36,10 @@ ARMS = {
     "oracle-slow": "the same, and slows down whatever comes",
     "oracle-stop": "the same, and stops, retraces and asks for a new plan whatever comes",
     "oracle-replan": "the same, and asks for a new plan whatever comes",
-    "salus": "the gate with the monitor",
-    "none-live": "none on the ROS graph, in real time",
     "salus-live": "salus on the ROS graph, in real time",
+    "salus": "the gate with the monitor",
 }
-"""Name to meaning, in the order in which they are shown."""
+"""Name to meaning, in the order in which they are shown: the first is compared with the others."""
 
 REMEDIES = {
     "oracle": Remedy.OWN,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from salus_ros.data.episode import Episode
 from salus_ros.evaluation.comparison import Arm, ArmSummary, compare, paired, summarise_arm
+from salus_ros.evaluation.costs import costs
 from salus_ros.evaluation.events import EARLIEST_S, LATEST_S, EventCounts, total
+from salus_ros.evaluation.flow import flow
 from salus_ros.evaluation.frames import QUALITIES
 from salus_ros.evaluation.outcomes import EpisodeSummary, Result, summarise
-from salus_ros.evaluation.statistics import FEW_EPISODES
+from salus_ros.evaluation.statistics import FEW_EPISODES, median_ratio
 from salus_ros.evaluation.table import caveats, in_arm, percent, percent_interval, points, summary_table
 from salus_ros.evaluation.timeline import Timeline, timeline
 from salus_ros.types import FailureType, Mode
@@ -26,7 +27,10 @@ from salus_ros.types import FailureType, Mode
 LARGEST_BYTES = 10_000_000
 """A report that is larger is no longer sent by mail or opened on a phone."""
 SEEDS_IN_DETAIL = 20
-"""More seeds than these appear in the grid only; those that the arms tell apart come first."""
+"""More seeds than these appear in the grid only, unless they were harmed."""
+SAVED_IN_DETAIL = 10
+ARMS_IN_DETAIL = 3
+"""With more arms than these only the first and the last are drawn."""
 SEEDS_AT_FULL_SIZE = 40
 SEEDS_A_ROW = 20
 SEEDS_A_COMPACT_ROW = 50
@@ -79,7 +83,7 @@ class PairedSeed:
     """``saved``, ``harmed``, or empty."""
     cells: tuple[Cell | None, ...]
     timelines: tuple[tuple[str, Timeline | None], ...]
-    """(arm, timeline); empty when the seed is shown in the grid only."""
+    """(arm, timeline) of the arms in detail; empty when the seed is shown in the grid only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ def render(arms: Sequence[Arm], facts: RunFacts, edge_px: int, quality: int) -> 
         .render(
             facts=facts,
             summaries=summaries,
+            arm_names=[s.name for s in summaries],
             headline=_headline(summaries),
             rates=[
                 (s.name, percent(s.success_rate), s.success_rate, percent_interval(s.success_rate))
@@ -128,7 +133,9 @@ def render(arms: Sequence[Arm], facts: RunFacts, edge_px: int, quality: int) -> 
             blocks=[in_order[i : i + block] for i in range(0, len(in_order), block)],
             compact=len(in_order) > SEEDS_AT_FULL_SIZE,
             glyphs=GLYPHS,
-            flow=_flow(summaries),
+            flow=flow(summaries[0], summaries[-1]) if len(summaries) > 1 else None,
+            costs=[cost for summary in summaries for cost in costs(summary)],
+            time_ratios=[_time_ratio(summaries[0], other) for other in summaries[1:]],
             detailed=[seed for seed in seeds if seed.timelines],
             lead_times=_lead_times(summaries),
             window=(LATEST_S, EARLIEST_S),
@@ -172,7 +179,10 @@ def _paired_seeds(
     arms: Sequence[Arm], summaries: Sequence[ArmSummary], edge_px: int, quality: int
 ) -> list[PairedSeed]:
     """All seeds, those in detail first: saved, harmed, failed in all, the rest."""
-    episodes: list[dict[int, Episode]] = [{e.meta.seed: e for e in arm.episodes} for arm in arms]
+    shown = arms_in_detail([arm.name for arm in arms])
+    episodes: dict[str, dict[int, Episode]] = {
+        arm.name: {e.meta.seed: e for e in arm.episodes} for arm in arms if arm.name in shown
+    }
     of_seed = [{e.seed: e for e in summary.episodes} for summary in summaries]
     detailed = seeds_in_detail(summaries)
     others = sorted({seed for arm in of_seed for seed in arm} - set(detailed))
@@ -182,10 +192,10 @@ def _paired_seeds(
         about = ", ".join(part for part in (first.task, first.disturbance or "undisturbed") if part)
         drawn: tuple[tuple[str, Timeline | None], ...] = ()
         if seed in detailed:
-            length_s = axis_length_s([arm[seed] for arm in episodes if seed in arm])
+            length_s = axis_length_s([arm[seed] for arm in episodes.values() if seed in arm])
             drawn = tuple(
-                (arm.name, timeline(by_seed[seed], length_s, edge_px, quality) if seed in by_seed else None)
-                for arm, by_seed in zip(arms, episodes, strict=True)
+                (name, timeline(by_seed[seed], length_s, edge_px, quality) if seed in by_seed else None)
+                for name, by_seed in episodes.items()
             )
         cells = tuple(_cell(arm[seed]) if seed in arm else None for arm in of_seed)
         seeds.append(PairedSeed(seed, about, _verdict(of_seed, seed), cells, drawn))
@@ -193,10 +203,20 @@ def _paired_seeds(
 
 
 def seeds_in_detail(summaries: Sequence[ArmSummary]) -> tuple[int, ...]:
-    """The seeds that are drawn: saved, harmed, failed in some arm, then the rest."""
+    """The seeds that are drawn: some that were saved, all that were harmed, and as far as there is room some
+    that failed in some arm, then others."""
     of_seed = [{e.seed: e for e in summary.episodes} for summary in summaries]
-    every = {seed for arm in of_seed for seed in arm}
-    return tuple(sorted(every, key=lambda seed: (_interest(of_seed, seed), seed))[:SEEDS_IN_DETAIL])
+    every = sorted({seed for arm in of_seed for seed in arm})
+    verdict = {seed: _verdict(of_seed, seed) for seed in every}
+    chosen = [seed for seed in every if verdict[seed] == "saved"][:SAVED_IN_DETAIL]
+    chosen += [seed for seed in every if verdict[seed] == "harmed"]
+    rest = sorted(set(every) - set(chosen), key=lambda seed: (_interest(of_seed, seed), seed))
+    return (*chosen, *rest[: max(SEEDS_IN_DETAIL - len(chosen), 0)])
+
+
+def arms_in_detail(names: Sequence[str]) -> tuple[str, ...]:
+    """The arms whose time lines are drawn."""
+    return tuple(names) if len(names) <= ARMS_IN_DETAIL else (names[0], names[-1])
 
 
 def _interest(of_seed: Sequence[Mapping[int, EpisodeSummary]], seed: int) -> int:
@@ -229,16 +249,16 @@ def axis_length_s(episodes: Sequence[Episode]) -> float:
     return max(1.0, float(np.ceil(2.0 * max(s.end_s - s.start_s for s in spans)) / 2.0))
 
 
-def _flow(summaries: Sequence[ArmSummary]) -> list[tuple[Result, list[tuple[Result, int]]]]:
-    """How the results of the first arm became those of the last: (before, [(after, seeds)])."""
-    if len(summaries) < 2:
-        return []
-    moved = Counter((a.result, b.result) for a, b in paired(summaries[0], summaries[-1]))
-    return [
-        (before, [(after, moved[before, after]) for after in Result if moved[before, after]])
-        for before in Result
-        if any(source is before for source, _ in moved)
-    ]
+def _time_ratio(first: ArmSummary, other: ArmSummary) -> str:
+    both = [(a.completion_time_s, b.completion_time_s) for a, b in paired(first, other)]
+    both = [pair for pair in both if np.isfinite(pair).all()]
+    if not both:
+        return f"No seed succeeds both {in_arm(first.name)} and {in_arm(other.name)}."
+    ratio = median_ratio(both)
+    return (
+        f"Where both succeed ({len(both)} seeds), it takes {ratio.value:.2f} times as long "
+        f"{in_arm(other.name)} as {in_arm(first.name)} in the median ({ratio.low:.2f} to {ratio.high:.2f})."
+    )
 
 
 def _lead_times(summaries: Sequence[ArmSummary]) -> list[LeadTimes]:

@@ -69,6 +69,36 @@ def terminal_table(arms: Sequence[Arm], title: str = "") -> Table:
     return table
 
 
+def arms_table(summaries: Sequence[ArmSummary], title: str = "") -> Table:
+    """One row an arm, for more arms than fit side by side; print ``caveats`` under it."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    first = summaries[0]
+    heads = (
+        "success",
+        f"points against {first.name}",
+        "coll.",
+        "drop",
+        "miss",
+        "time out",
+        "interv.",
+        "person",
+    )
+    table.add_column("arm")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for summary in summaries:
+        difference = points(compare(first, summary).success_difference) if summary is not first else ""
+        table.add_row(
+            summary.name,
+            f"{percent(summary.success_rate)} ({percent_interval(summary.success_rate)[:-2]})",
+            difference.replace(" points", ""),
+            *(str(summary.had(failure)) for failure in FailureType),
+            str(sum(e.timed_out for e in summary.episodes)),
+            *(f"{summary.per_episode(what).mean():.2f}" for what in ("interventions", "human_requests")),
+        )
+    return table
+
+
 def caveats(summaries: Sequence[ArmSummary]) -> list[str]:
     """What the numbers cannot carry."""
     said = []
