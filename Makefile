@@ -4,7 +4,7 @@ ARGS ?=
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 
-.PHONY: setup demo test bench clean lint
+.PHONY: setup demo test bench clean lint results
 
 setup:
 	@$(PYTHON) scripts/setup_env.py
@@ -22,6 +22,10 @@ test: setup
 # Latency, throughput and size, each beside a reference of the same run; ARGS names parts.
 bench: setup
 	@.venv/bin/salus bench $(ARGS)
+
+# Remakes every figure of the docs from the seeds on: hours. `make results ARGS=--list` says what is missing.
+results: setup
+	@.venv/bin/python scripts/results.py $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

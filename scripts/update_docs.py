@@ -1,6 +1,7 @@
 """Takes the figures in the docs from the files that the commands wrote.
 
-``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` into ``docs/results.md``.
+``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` into ``docs/results.md``, and
+the closed-loop study of ``docs/results/study.json`` into both. A section whose file is missing stays as it is.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+import study_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    table = (ROOT / "runs/demo/table.txt").read_text().rstrip()
-    table = "\n".join(line.rstrip() for line in table.splitlines())
-    replace(ROOT / "README.md", "demo", f"```\n{table}\n```")
+    demo, study = ROOT / "runs/demo/table.txt", ROOT / "docs/results/study.json"
+    if demo.exists():
+        table = "\n".join(line.rstrip() for line in demo.read_text().rstrip().splitlines())
+        replace(ROOT / "README.md", "demo", f"```\n{table}\n```")
+    if study.exists():
+        found = json.loads(study.read_text())
+        replace(ROOT / "README.md", "headline", study_tables.headline(found))
+        replace(ROOT / "docs/results.md", "study", study_tables.section(found))
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
     replace(ROOT / "docs/results.md", "monitor", monitor_table(monitor))
 

@@ -8,13 +8,16 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from salus_ros.cli.evaluate import LEDGER_HEAD
 from salus_ros.errors import SalusError
+
+OUTPUT: Final = Path("models/monitor")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,9 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "data", metavar="DATA", nargs="+", type=Path, help="stores written by `salus collect`"
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("models/monitor"), help="folder (default: %(default)s)"
-    )
+    parser.add_argument("--output", type=Path, help=f"folder (default: {OUTPUT})")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument(
         "--alpha", type=float, default=0.05, help="false alarms per successful episode (default: %(default)s)"
@@ -43,7 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--shuffle-labels",
         action="store_true",
-        help="sanity check: train on labels of other steps, which must come out at chance; writes nothing",
+        help="sanity check: train on labels of other steps, which must come out at chance; writes nothing "
+        "but into an --output, for the arm 'shuffled' of salus study",
     )
     parser.add_argument(
         "--ledger",
@@ -89,13 +91,19 @@ def run(args: argparse.Namespace) -> int:
         f"{len(samples)} episodes replayed in {replayed - began:.0f} s, trained in {trained - replayed:.0f} s"
     )
     print(as_text(figures))
+    output: Path | None = args.output
     if args.shuffle_labels:
+        checkpoint = replace(checkpoint, report={**checkpoint.report, "shuffled_labels": True})
+        if output is not None:
+            checkpoint.save(output / FILE_NAME)
+            print(f"wrote {output / FILE_NAME}, a monitor that must not work")
         return 0
-    checkpoint.save(args.output / FILE_NAME)
+    output = output or OUTPUT
+    checkpoint.save(output / FILE_NAME)
     report = {**checkpoint.report, "data_hash": checkpoint.data_hash, "test": figures}
-    (args.output / "training.json").write_text(json.dumps(report, indent=1) + "\n")
+    (output / "training.json").write_text(json.dumps(report, indent=1) + "\n")
     _enter(args, checkpoint.data_hash, figures)
-    print(f"wrote {args.output / FILE_NAME}; the look at the test episodes is entered in {args.ledger}")
+    print(f"wrote {output / FILE_NAME}; the look at the test episodes is entered in {args.ledger}")
     return 0
 
 

@@ -140,7 +140,7 @@ def _judge(arm: str, setup: Setup, seed: int, simulation: Simulation) -> Judge:
         return EffortThreshold(setup.controls.effort, simulation.arm_model.effort_limit_nm)
     if arm == "none2":
         return PlainJudge()
-    return _monitor(setup.shuffled if arm == "shuffled" else setup.monitor)
+    return _monitor(setup.shuffled, True) if arm == "shuffled" else _monitor(setup.monitor, False)
 
 
 @lru_cache(maxsize=1)
@@ -153,7 +153,13 @@ def _workplace(policy: str) -> tuple[Simulation, Policy]:
 
 
 @lru_cache(maxsize=2)
-def _monitor(path: str) -> Monitor:
+def _monitor(path: str, shuffled: bool) -> Monitor:
     from salus_ros.monitor.monitor import Monitor
 
-    return Monitor.load(path)
+    monitor = Monitor.load(path)
+    if bool(monitor.checkpoint.report.get("shuffled_labels")) is not shuffled:
+        was, expected = ("shuffled", "true") if not shuffled else ("true", "shuffled")
+        raise SalusError(
+            f"The monitor {path} was trained on {was} labels; expected one of {expected} labels."
+        )
+    return monitor

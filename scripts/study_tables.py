@@ -1,0 +1,144 @@
+"""The closed-loop study as Markdown, from the JSON that ``salus study`` wrote."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+Found = dict[str, Any]
+
+
+def headline(found: Found) -> str:
+    """What was promised, what was reached, and whether that is enough: one row a target."""
+    salus, none = found["arms"]["salus"], found["arms"]["none"]
+    against_none, against_random = _comparison(found, "none", "salus"), _comparison(found, "random", "salus")
+    changes = against_none["failure_changes"]
+    harm = found.get("harm_beyond_luck", {}).get("salus")
+    share = found.get("share_of_oracle")
+    enough = salus["success"]["value"] >= 0.85 or _at_least(share, 0.9)
+    of_oracle = f"; {_percent(share)} of what the oracle saves" if share else ""
+    rows = [
+        (
+            "success",
+            "85 % or more, or 90 % of what the oracle saves",
+            f"{_percent(none['success'])} → {_percent(salus['success'])}{of_oracle}",
+            enough,
+        ),
+        *(
+            (
+                name,
+                f"{target:+.0%} or lower",
+                _percent(changes[key], signed=True),
+                _at_most(changes[key], target),
+            )
+            for name, key, target in (
+                ("collisions", "collision", -0.9),
+                ("drops", "drop", -0.65),
+                ("all failures", "any", -0.65),
+            )
+        ),
+    ]
+    if against_random:
+        better = against_random["success_difference"]
+        met = better["low"] is not None and better["low"] > 0.0
+        rows.append(("against random interventions", "above 0", _points(better), met))
+    if harm:
+        rows.append(("harm beyond luck", "2 % of seeds or less", _points(harm), _at_most(harm, 0.02)))
+    requests = salus["human_requests_per_episode"]
+    rows.append(("a person is asked, per episode", "0.3 or less", f"{requests:.2f}", requests <= 0.3))
+    ratio = against_none["completion_time_ratio"]
+    rows.append(("time to success", "1.5 times or less", _plain(ratio), _at_most(ratio, 1.5)))
+    lines = ["| | target | reached (95 % interval) | met |", "|---|---|---|---|"]
+    lines += [
+        f"| {what} | {target} | {reached} | {'yes' if met else 'no'} |" for what, target, reached, met in rows
+    ]
+    return "\n".join([*lines, "", _run(found)])
+
+
+def section(found: Found) -> str:
+    """Every arm in a row, then success by task and by disturbance."""
+    lines = [
+        "| arm | success | against none | McNemar p | collisions | drops | misses | timeouts | "
+        "interventions | person asked | harm beyond luck |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, arm in found["arms"].items():
+        compared = _comparison(found, "none", name)
+        harm = found.get("harm_beyond_luck", {}).get(name)
+        failures = arm["failures"]
+        cells = (
+            name,
+            _percent(arm["success"]),
+            _points(compared["success_difference"]) if compared else "",
+            f"{compared['mcnemar_p']:.2g}" if compared else "",
+            *(f"{failures[kind]['value']:.0%}" for kind in ("collision", "drop", "miss")),
+            f"{arm['timeouts'] / arm['episodes']:.0%}",
+            f"{arm['interventions_per_episode']:.2f}",
+            f"{arm['human_requests_per_episode']:.2f}",
+            _points(harm) if harm else "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    for group, title in (("by_task", "task"), ("by_disturbance", "disturbance")):
+        lines += ["", *_groups(found, group, title)]
+    lines += ["", *(f"- `{name}`: {arm['meaning']}." for name, arm in found["arms"].items())]
+    return "\n".join([*lines, "", _run(found)])
+
+
+def _groups(found: Found, group: str, title: str) -> list[str]:
+    arms = found["arms"]
+    names = sorted({name for arm in arms.values() for name in arm[group]})
+    lines = [f"| {title} | seeds | {' | '.join(arms)} |", "|---" * (len(arms) + 2) + "|"]
+    first = next(iter(arms.values()))
+    for name in names:
+        cells = [
+            f"{arm[group][name]['success']['value']:.0%}" if name in arm[group] else ""
+            for arm in arms.values()
+        ]
+        seeds = first[group].get(name, {}).get("episodes", "")
+        lines.append(f"| {name} | {seeds} | {' | '.join(cells)} |")
+    return lines
+
+
+def _run(found: Found) -> str:
+    manifest = found["manifest"]
+    return (
+        f"Seeds {manifest['seeds']}, policy `{manifest['policy']}`, monitor `{manifest['monitor']}`, "
+        f"`{manifest['command']}`."
+    )
+
+
+def _comparison(found: Found, first: str, second: str) -> Found:
+    for comparison in found["comparisons"]:
+        if (comparison["first"], comparison["second"]) == (first, second):
+            return dict(comparison)
+    return {}
+
+
+def _at_most(estimate: Found | None, target: float) -> bool:
+    return bool(estimate) and estimate["value"] is not None and estimate["value"] <= target
+
+
+def _at_least(estimate: Found | None, target: float) -> bool:
+    return bool(estimate) and estimate["value"] is not None and estimate["value"] >= target
+
+
+def _percent(estimate: Found, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return _interval(estimate, lambda value: f"{100 * value:{sign}.0f}", " %")
+
+
+def _points(estimate: Found) -> str:
+    return _interval(estimate, lambda value: f"{100 * value:+.1f}", " points")
+
+
+def _plain(estimate: Found) -> str:
+    return _interval(estimate, lambda value: f"{value:.2f}", "")
+
+
+def _interval(estimate: Found, write: Any, unit: str) -> str:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "not available"
+    if low is None or math.isnan(low):
+        return f"{write(value)}{unit}".replace("-", "−")
+    return f"{write(value)}{unit} ({write(low)} to {write(high)})".replace("-", "−")

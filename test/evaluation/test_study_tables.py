@@ -1,0 +1,75 @@
+"""The docs' tables of the study, made from what ``results`` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salus_ros.data.episode import Episode, Outcome
+from salus_ros.evaluation.comparison import Arm, summarise_arm
+from salus_ros.evaluation.study import results
+from salus_ros.types import FailureType
+
+Make = Callable[..., Episode]
+MANIFEST = {"seeds": "0:40", "policy": "p" * 16, "monitor": "m" * 16, "command": "salus study --seeds 0:40"}
+
+
+@pytest.fixture(name="tables")
+def fixture_tables(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    import study_tables  # type: ignore[import-not-found]
+
+    return study_tables
+
+
+def _found(make: Make, collisions: dict[str, int]) -> dict[str, Any]:
+    """Arms of forty seeds, of which the first so many collide."""
+    collision = ((1.0, FailureType.COLLISION),)
+    arms = {
+        name: summarise_arm(
+            Arm(
+                name,
+                tuple(
+                    make(i, 2.0, Outcome.FAILURE, collision) if i < count else make(i, 2.0) for i in range(40)
+                ),
+            )
+        )
+        for name, count in collisions.items()
+    }
+    return {"manifest": MANIFEST, **results(arms)}
+
+
+def test_targets_that_are_met_and_missed_are_told_apart(make_episode: Make, tables: Any) -> None:
+    arms = {"none": 20, "none2": 20, "random": 20, "oracle": 0, "salus": 2}
+    rows = {
+        line.split("|")[1].strip(): line
+        for line in tables.headline(_found(make_episode, arms)).splitlines()[2:-2]
+    }
+    assert "50 % (34 to 66) → 95 % (83 to 99); 90 %" in rows["success"]
+    assert rows["success"].endswith("| yes |")
+    assert "−90 %" in rows["collisions"], "with a true minus sign"
+    assert rows["collisions"].endswith("| yes |")
+    assert "not available" in rows["drops"]
+    assert rows["drops"].endswith("| no |"), "nothing to cut is no proof"
+    assert rows["against random interventions"].endswith("| yes |")
+    assert rows["harm beyond luck"].endswith("| yes |")
+
+
+def test_a_salus_that_does_nothing_meets_no_target_of_gain(make_episode: Make, tables: Any) -> None:
+    arms = {"none": 20, "none2": 20, "random": 20, "oracle": 5, "salus": 20}
+    text = tables.headline(_found(make_episode, arms))
+    gains = [
+        line for line in text.splitlines() if line.startswith(("| success", "| coll", "| all", "| against"))
+    ]
+    assert len(gains) == 4
+    assert all(line.endswith("| no |") for line in gains), text
+
+
+def test_every_arm_is_a_row_and_the_command_stands_below(make_episode: Make, tables: Any) -> None:
+    text = tables.section(_found(make_episode, {"none": 10, "none2": 12, "salus": 1}))
+    assert [line.split("|")[1].strip() for line in text.splitlines()[2:5]] == ["none", "none2", "salus"]
+    assert "| bin | 40 | 75% | 70% | 98% |" in text
+    assert text.endswith("monitor `mmmmmmmmmmmmmmmm`, `salus study --seeds 0:40`.")
