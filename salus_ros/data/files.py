@@ -8,8 +8,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from salus_ros.errors import SalusError
+
+PARTIAL: Final = ".partial"
+"""Ending of a file or folder that is not whole yet."""
 
 
 def lock_for_writing(folder: Path) -> int:
@@ -28,6 +32,18 @@ def lock_for_writing(folder: Path) -> int:
             f"Another process is writing to {folder}; wait for it, or stop it, and try again."
         ) from None
     return descriptor
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts a file in the place of another, or leaves that one as it was."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def append_line(path: Path, line: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ import zarr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from salus_ros.data.episode import STREAMS, Episode, EpisodeMeta, FrameStream, _Stream
-from salus_ros.data.files import append_line, drop_half_line, lock_for_writing, reading, writing
+from salus_ros.data.files import PARTIAL, append_line, drop_half_line, lock_for_writing, reading, writing
 from salus_ros.data.recorder import build_stream
 from salus_ros.data.records import EpisodeRecord, digest, read_records
 from salus_ros.data.stream_arrays import StreamArrays
@@ -32,6 +32,7 @@ SCHEMA: Final = 1
 """Version of this layout. A store of another one is refused, never converted in place."""
 RECORDS: Final = "episodes.jsonl"
 FRAMES: Final = "frames/"
+_EMPTY: Final = {name: build_stream(stream, {}) for name, stream in STREAMS.items()}
 
 
 class StoreSettings(BaseModel):
@@ -55,10 +56,9 @@ class Store:
     whole when they opened it.
     """
 
-    def __init__(self, path: Path, root: Any, settings: StoreSettings, lock: int | None) -> None:
+    def __init__(self, path: Path, settings: StoreSettings, lock: int | None) -> None:
         self.path = path
         self.settings = settings
-        self._root = root
         self._lock = lock
         self._records = read_records(path / RECORDS)
         self._streams: dict[str, StreamArrays[Any]] = {}
@@ -96,11 +96,9 @@ class Store:
         if write:
             with writing(path):
                 drop_half_line(path / RECORDS)
-                for partial in path.rglob("*.partial"):
+                for partial in path.rglob("*" + PARTIAL):
                     partial.unlink()
-        with reading(path, "The list of arrays"):
-            root = zarr.open_group(str(path), mode="r+" if write else "r", zarr_format=3)
-        return cls(path, root, settings, lock)
+        return cls(path, settings, lock)
 
     def close(self) -> None:
         """Lets another process write."""
@@ -139,22 +137,46 @@ class Store:
         Raises:
             SalusError: there is none, or its arrays are damaged.
         """
+        return self._episode(i, streams, lambda name: self._read(name, i))
+
+    def _episode(self, i: int, streams: Collection[str] | None, read: Callable[[str], _Stream]) -> Episode:
         if not 0 <= i < len(self):
             raise SalusError(f"Episode {i} was asked for; {self.path} holds {len(self)}, counted from 0.")
-        record = self._records[i]
-        read: dict[str, Any] = {
-            name: self._read(name, i)
-            for name in record.digests
-            if streams is None or name in streams or name.split("/")[0] in streams
-        }
-        named: dict[str, Any] = {n: read.get(n) or build_stream(stream, {}) for n, stream in STREAMS.items()}
+        record, found = self._records[i], dict[str, Any]()
+        for name in record.digests:
+            if streams is None or name in streams or name.split("/")[0] in streams:
+                with reading(self.path, f"Stream {name} of episode {i}"):
+                    found[name] = read(name)
+        named: dict[str, Any] = {n: found.get(n, _EMPTY[n]) for n in STREAMS}
         return Episode(
             meta=record.meta,
             events=record.events,
-            frames={n.removeprefix(FRAMES): s for n, s in read.items() if n.startswith(FRAMES)},
+            frames={n.removeprefix(FRAMES): s for n, s in found.items() if n.startswith(FRAMES)},
             reasons=record.reasons,
             point_frame_id=record.point_frame_id,
             **named,
+        )
+
+    def window(
+        self, i: int, start_s: float, length_s: float = 1.0, streams: Collection[str] | None = None
+    ) -> Episode:
+        """What was stamped in ``start_s <= stamp < start_s + length_s`` of the i-th episode.
+
+        Made for training and for pages that look at many short moments: it reads only the files' parts that
+        it needs, each checked against its own checksum. Meta and events are those of the whole episode.
+
+        Args:
+            i: from 0 to ``len(self) - 1``.
+            start_s: on the episode's time.
+            length_s: of the window.
+            streams: as in ``episode``, but by default all except the frames.
+
+        Raises:
+            SalusError: there is none, or its arrays are damaged.
+        """
+        chosen = STREAMS if streams is None else streams
+        return self._episode(
+            i, chosen, lambda name: self._stream(name).read_window(i, start_s, start_s + length_s)
         )
 
     def append(self, episode: Episode) -> None:
@@ -195,12 +217,11 @@ class Store:
 
     def _stream(self, name: str) -> StreamArrays[Any]:
         if name not in self._streams:
-            self._streams[name] = StreamArrays(self._root[name], _stream_type(name))
+            self._streams[name] = StreamArrays(self.path / name, _stream_type(name))
         return self._streams[name]
 
     def _read(self, name: str, i: int) -> _Stream:
-        with reading(self.path, f"Stream {name} of episode {i}"):
-            stream: _Stream = self._stream(name).read(i)
+        stream: _Stream = self._stream(name).read(i)
         if digest(stream) != self._records[i].digests[name]:
             raise SalusError(
                 f"Stream {name} of episode {i} in {self.path} is not what was written; files are damaged or "
@@ -211,8 +232,8 @@ class Store:
     def _write(self, name: str, stream: _Stream | None) -> None:
         if stream is not None and name not in self.streams():
             # What an interrupted write of the first episode with this stream left has its shapes.
-            group = self._root.create_group(name, overwrite=True)
-            self._streams[name] = StreamArrays.create(group, stream, len(self))
+            root = zarr.open_group(str(self.path), mode="r+", zarr_format=3)
+            self._streams[name] = StreamArrays.create(root, name, stream, len(self))
         self._stream(name).write(len(self), stream, name)
 
 

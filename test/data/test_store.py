@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,9 @@ import numpy as np
 import pytest
 import zarr
 
-from salus_ros.data.episode import Episode, EpisodeMeta
+from salus_ros.data import files, shards
+from salus_ros.data import store as store_module
+from salus_ros.data.episode import STREAMS, Episode, EpisodeMeta
 from salus_ros.data.records import digest
 from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
@@ -81,8 +85,43 @@ def test_any_zarr_reader_can_open_it(tmp_path: Path, make_episode: Make) -> None
         store.append(make_episode(1))
     root = zarr.open_group(str(tmp_path / "s"), mode="r")
     assert root["robot/episode_end"][:].tolist() == [100, 200]
-    assert root["robot/joint_position_rad"].shape == (200, 7)
     assert root["robot/joint_position_rad"].shards is not None
+    for name, stream in Store.open(tmp_path / "s").episode(1).streams().items():
+        for field, values in stream.arrays().items():
+            if field == stream.flat:
+                continue
+            rows = root[f"{name}/{field}"][-len(values) :]
+            np.testing.assert_array_equal(rows, values, err_msg=f"{name}/{field}")
+
+
+@pytest.mark.parametrize("start_s", [-0.5, 0.0, 0.37, 2.6, 5.0])
+def test_a_window_holds_the_rows_of_its_time(tmp_path: Path, make_episode: Make, start_s: float) -> None:
+    with Store.create(tmp_path / "s") as store:
+        for seed in range(3):
+            store.append(make_episode(seed, duration_s=3.0))
+        window = store.window(1, start_s, 0.9, streams=["frames", *STREAMS])
+    whole = make_episode(1, duration_s=3.0)
+    assert window.meta == whole.meta and window.events == whole.events
+    for name, stream in whole.streams().items():
+        inside = (stream.stamp_s >= start_s) & (stream.stamp_s < start_s + 0.9)
+        row_of = np.repeat(inside, stream.count) if stream.flat else inside  # type: ignore[attr-defined]
+        for field, values in stream.arrays().items():
+            expected = values[row_of if field == stream.flat else inside]
+            found = window.streams()[name].arrays()[field]
+            np.testing.assert_array_equal(found, expected, err_msg=f"{name}/{field}")
+
+
+def test_a_damaged_chunk_is_told_by_a_window_as_well(tmp_path: Path, make_episode: Make) -> None:
+    with Store.create(tmp_path / "s") as store:
+        store.append(make_episode())
+    chunk = tmp_path / "s" / "robot" / "joint_position_rad" / "c" / "0" / "0"
+    content = bytearray(chunk.read_bytes())
+    content[700] ^= 1
+    chunk.write_bytes(content)
+    store = Store.open(tmp_path / "s")
+    with pytest.raises(SalusError, match=r"Stream robot of episode 0.*checksum is another"):
+        store.window(0, 0.0)
+    assert len(store.window(0, 0.0, streams=["policy"]).policy) == 5
 
 
 def test_an_episode_of_another_policy_or_robot_is_refused(tmp_path: Path, make_episode: Make) -> None:
@@ -201,24 +240,22 @@ def test_what_the_first_episode_left_half_written_does_not_bind_the_next(
 
 
 @pytest.mark.parametrize("after_writes", [0, 7, 60])
-def test_a_full_disk_is_one_sentence_and_loses_no_whole_episode(
+def test_a_disk_that_fills_up_is_one_sentence_and_loses_no_whole_episode(
     tmp_path: Path, make_episode: Make, monkeypatch: pytest.MonkeyPatch, after_writes: int
 ) -> None:
-    import zarr.storage._local as local
+    real, left = shards.replace_file, after_writes
 
-    real, left = local._put, after_writes
-
-    def put(path: Path, value: object, exclusive: bool = False) -> object:
+    def replace_file(path: Path, content: bytes) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise OSError(28, "No space left on device", str(path))
-        return real(path, value, exclusive)
+        real(path, content)
 
     with Store.create(tmp_path / "s") as store:
         store.append(make_episode(0))
         with monkeypatch.context() as patch:
-            patch.setattr(local, "_put", put)
+            patch.setattr(shards, "replace_file", replace_file)
             with pytest.raises(SalusError, match=r"No space left on device \(\d+ MiB free\).*make room"):
                 store.append(make_episode(1))
         assert len(Store.open(tmp_path / "s")) == 1
@@ -226,6 +263,90 @@ def test_a_full_disk_is_one_sentence_and_loses_no_whole_episode(
     store = Store.open(tmp_path / "s")
     assert_same(store.episode(0), make_episode(0))
     assert_same(store.episode(1), make_episode(2))
+
+
+FULL = """
+import runpy, sys
+make_episode = runpy.run_path(sys.argv[1])["make_episode"]
+from salus_ros.data.store import Store
+from salus_ros.errors import SalusError
+with Store.create(sys.argv[2]) as store:
+    try:
+        for seed in range(100):
+            store.append(make_episode(seed, 1.0))
+    except SalusError as error:
+        print(error)
+store = Store.open(sys.argv[2])
+print(len(store), [meta.seed for meta in store.metas()] == list(range(len(store))))
+assert store.episode(len(store) - 1).meta.seed == len(store) - 1
+"""
+
+
+def test_a_really_full_disk_leaves_whole_episodes(tmp_path: Path) -> None:
+    """On a file system of 2 MB, mounted in a name space of its own."""
+    mount = f'mount -t tmpfs -o size=2m tmpfs {tmp_path} && exec "$@"'
+    isolated = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
+    if subprocess.run([*isolated, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system in a name space of its own")
+    conftest = Path(__file__).with_name("conftest.py")
+    command = [*isolated, sys.executable, "-c", FULL, str(conftest), str(tmp_path / "s")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    sentence, found = done.stdout.strip().splitlines()
+    assert "No space left on device (0 MiB free)" in sentence and "make room" in sentence
+    count, in_order = found.split()
+    assert int(count) > 3 and in_order == "True"
+
+
+def die_at(moment: int, path: Path, episode: Episode) -> bool:
+    """Appends in a process that dies at a moment between two writes; whether there was such a moment."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+    def reach() -> None:
+        nonlocal moment
+        moment -= 1
+        if moment < 0:
+            os._exit(9)
+
+    def replace_file(place: Path, content: bytes) -> None:
+        place.with_name(place.name + files.PARTIAL).write_bytes(content)
+        reach()
+        place.with_name(place.name + files.PARTIAL).replace(place)
+        reach()
+
+    def append_line(place: Path, line: str) -> None:
+        with place.open("a") as file:
+            file.write(line[:20])
+            file.flush()
+            reach()
+            file.write(line[20:] + "\n")
+
+    shards.replace_file, store_module.append_line = replace_file, append_line  # type: ignore[assignment]
+    with Store.open(path, write=True) as store:
+        store.append(episode)
+    os._exit(0)
+
+
+def test_a_writer_that_dies_between_any_two_writes_leaves_the_episodes_before(
+    tmp_path: Path, make_episode: Make
+) -> None:
+    episodes = [make_episode(seed, duration_s=0.3) for seed in range(2)]
+    with Store.create(tmp_path / "first") as store:
+        store.append(episodes[0])
+    for moment in itertools.count(0, 29):
+        path = tmp_path / str(moment)
+        shutil.copytree(tmp_path / "first", path)
+        if not die_at(moment, path, episodes[1]):
+            break
+        assert [meta.seed for meta in Store.open(path).metas()] == [0], f"after death at moment {moment}"
+        with Store.open(path, write=True) as store:
+            store.append(episodes[1])
+        store = Store.open(path)
+        for seed, episode in enumerate(episodes):
+            assert_same(store.episode(seed), episode)
+    assert moment > 150, "an append consists of many writes"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
