@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from salus_ros.errors import SalusError
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     monitor = path / "monitor.safetensors" if path.is_dir() else path
     if monitor.exists() and monitor.name == "monitor.safetensors":
         return _inspect_monitor(monitor, console)
-    if (path / "config.json").exists():
+    if path.is_dir() and any((path / name).exists() for name in ("config.json", "adapter_config.json")):
         return _inspect_policy(path, console)
     raise SalusError(
         f"{path} is nothing that SALUS knows; give a store (zarr.json), a bag (metadata.yaml, .mcap, .db3), "
@@ -80,19 +81,11 @@ def _inspect_monitor(path: Path, console: Console) -> int:
 
 
 def _inspect_policy(path: Path, console: Console) -> int:
-    from salus_ros.policy.tinyvla.checkpoint import load
+    from salus_ros.policy.tinyvla.summary import summarise
 
-    checkpoint = load(path)
-    parameters = sum(p.numel() for p in checkpoint.model.parameters())
-    size_mb = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6
-    config = json.loads((path / "config.json").read_text())
-    facts = {
-        "hash": checkpoint.hash,
-        "parameters": f"{parameters / 1e6:.2f} million",
-        "size": f"{size_mb:.1f} MB",
-    }
-    _print_facts(f"Policy {path}", facts | _plain(config), console)
-    return 0
+    summary = summarise(path)
+    _print_facts(summary.title, summary.facts, console)
+    return _print_problems(summary.problems, console)
 
 
 def _header(path: Path) -> dict[str, str]:
@@ -131,11 +124,15 @@ def _print(summary: Any, console: Console) -> int:
         )
     if summary.streams:
         _print_table("Streams", ("stream", "in", "rows", "rate", "widest array"), summary.streams, console)
-    for problem in summary.problems:
-        console.print(f"[red]wrong:[/red] {problem}", highlight=False, soft_wrap=True)
-    if not summary.problems:
+    return _print_problems(summary.problems, console)
+
+
+def _print_problems(problems: Sequence[str], console: Console) -> int:
+    for problem in problems:
+        console.print("[red]wrong:[/red]", Text(problem), highlight=False, soft_wrap=True)
+    if not problems:
         console.print("Nothing is wrong with what was read.", highlight=False)
-    return 2 if summary.problems else 0
+    return 2 if problems else 0
 
 
 def _print_facts(title: str, facts: Mapping[str, str], console: Console) -> None:

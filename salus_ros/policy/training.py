@@ -206,7 +206,7 @@ def small_configuration(
 def image_processor(config: TinyVlaConfig) -> preprocessing.ImageProcessor:
     """CLIP's normalisation at the tower's size."""
     return preprocessing.ImageProcessor(
-        size=int(config.vision_tower["image_size"]),
+        size=config.vision_tower.image_size,
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
     )

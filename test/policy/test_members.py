@@ -3,8 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from salus_ros.policy.tinyvla import naming
+from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
+from salus_ros.policy.tinyvla.denoising import Denoiser
 from salus_ros.policy.tinyvla.members import MemberLayerNorm, MemberLinear
+from salus_ros.policy.tinyvla.model import TinyVla
 from salus_ros.policy.tinyvla.unet import ConditionalUnet1D
+from salus_ros.policy.training import small_configuration
 
 MEMBERS = 3
 
@@ -57,11 +62,34 @@ def test_heads_side_by_side_are_separate_heads(heads):
         torch.testing.assert_close(output[:, one], alone(noisy[:, one], step, expected), atol=1e-5, rtol=1e-5)
 
 
-def test_the_schedule_of_modulations_is_what_each_step_computes(heads):
-    together, _ = heads
-    condition, noisy = torch.randn(1, MEMBERS, 16), torch.randn(4, MEMBERS, 8, 10)
-    steps = torch.tensor([90, 40, 0])
-    schedule = together.modulation_schedule(steps, condition)
-    for index, step in enumerate(steps):
-        expected = together(noisy, step[None], condition.expand(4, -1, -1))
-        torch.testing.assert_close(together.denoise(noisy, schedule[index]), expected, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("members", [1, MEMBERS])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+def test_the_quick_sampling_is_the_plain_one(members, prediction):
+    torch.manual_seed(0)
+    raw = small_configuration(300, 16, ("front", "wrist"), 0.05, members).raw
+    published = {"clip_sample": True, "timestep_spacing": "leading"} if prediction == "epsilon" else {}
+    config = TinyVlaConfig.of({**raw, "salus": {**raw["salus"], "prediction": prediction, **published}})
+    model = TinyVla(config, (16, 32)).requires_grad_(False)
+    condition, noise = torch.randn(1, members, 128), torch.randn(4, 1, 16, 10)
+    plain = model.sample(condition, noise.expand(-1, members, -1, -1))
+    quick = Denoiser(model).sample(condition, noise)
+    torch.testing.assert_close(quick.actions, plain.actions, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(quick.disagreement, plain.disagreement, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["last_block", "head", "adapter"])
+def test_members_share_what_is_not_their_own(part):
+    torch.manual_seed(0)
+    raw = small_configuration(300, 16, ("front", "wrist"), 0.05, MEMBERS).raw
+    model = TinyVla(TinyVlaConfig.of({**raw, "salus": {**raw["salus"], "member_part": part}}), (16, 32))
+    for parameter in model.gpt_neox.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    pixels, ids, state = torch.randn(2, 2, 3, 64, 64), torch.tensor([[5, -200, 7, 9]] * 2), torch.randn(2, 13)
+    with torch.inference_mode():
+        hidden = model.think(model.embed(model.see(pixels), ids))
+        assert hidden.shape[1] == (1 if part == "head" else MEMBERS)
+        assert model.embed_out.condition(hidden, state).shape == (2, MEMBERS, 128)
+    names = {name for name in naming.to_published(model) if name.startswith("members.1.")}
+    assert "members.1.embed_out.combine.weight" in names
+    own = {name.removeprefix("members.1.gpt_neox.").split(".")[0] for name in names if "gpt_neox" in name}
+    assert own == {"last_block": {"layers", "final_layer_norm"}, "head": set(), "adapter": {"adapter"}}[part]

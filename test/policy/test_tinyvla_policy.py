@@ -126,7 +126,7 @@ def test_an_empty_instruction_is_told(policy):
 
 def test_a_chunk_that_is_not_finite_is_an_error(policy):
     with torch.no_grad():
-        policy._model.embed_out.combine.bias.fill_(float("nan"))
+        policy._engine._model.embed_out.combine.bias.fill_(float("nan"))
     with pytest.raises(SalusError, match="not finite"):
         policy.act(observation())
 
@@ -135,3 +135,49 @@ def test_an_unknown_policy_is_told_with_the_known_ones():
     with pytest.raises(SalusError, match="tinyvla"):
         load_policy("no_such_policy")
     assert "tinyvla" in policy_names()
+
+
+def test_options_stand_behind_a_question_mark(folder):
+    policy = load_policy(f"{folder}?draws=2&camera_names=wrist,front&action_period_s=0.1")
+    output = policy.act(observation())
+    assert output.samples.shape[:2] == (MEMBERS, 2)
+    assert policy.action_period_s == 0.1 and policy._cameras == ("wrist", "front")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("telepathy=1", "telepathy"),
+        ("draws=none", "draws"),
+        ("draws", "form"),
+        ("camera_names=front", "image tokens"),
+    ],
+)
+def test_options_that_cannot_be_are_told(folder, options, reason):
+    with pytest.raises(SalusError, match=reason):
+        load_policy(f"{folder}?{options}")
+
+
+def test_one_draw_of_one_member_has_no_uncertainty_and_never_a_zero(tmp_path):
+    policy = load_policy(f"{write_checkpoint(tmp_path / 'one', members=1)}?draws=1")
+    uncertainty = policy.act(observation()).uncertainty
+    assert uncertainty.ensemble_size == 1
+    for name in ("epistemic", "aleatoric", "velocity_field_disagreement"):
+        assert np.isnan(getattr(uncertainty, name)), name
+
+
+def test_relative_actions_are_not_aggregated_over_time(folder):
+    with pytest.raises(SalusError, match="relative"):
+        load_policy(f"{folder}?temporal_aggregation=true")
+
+
+def test_half_precision_keeps_tables_whole_and_actions_near(folder):
+    precise = load_policy(folder).act(observation()).samples
+    coarse = load_policy(f"{folder}?precision=bfloat16").act(observation()).samples
+    assert np.isfinite(coarse).all()
+    np.testing.assert_allclose(coarse, precise, atol=0.15)
+
+
+def test_a_device_that_is_not_there_is_told(folder):
+    with pytest.raises(SalusError, match="warp"):
+        load_policy(f"{folder}?device=warp")

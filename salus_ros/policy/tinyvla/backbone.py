@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,38 +10,62 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 from transformers.activations import ACT2FN
+from transformers.models.clip.modeling_clip import CLIPAttention
 
 from salus_ros.errors import SalusError
-from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
-from salus_ros.policy.tinyvla.members import MemberLayerNorm, MemberLinear
+from salus_ros.policy.tinyvla.configuration import LanguageModel, Projector, TinyVlaConfig
+from salus_ros.policy.tinyvla.configuration import VisionTower as TowerSettings
+from salus_ros.policy.tinyvla.members import MemberAdapter, MemberLayerNorm, MemberLinear
 
 Attention = Literal["eager", "sdpa"]
+
+
+class _PublishedClipAttention(CLIPAttention):  # type: ignore[misc]
+    """Scales the queries before their products, as the published code's version of transformers does.
+
+    Later versions scale the products, which rounds otherwise unless the scale is a power of two.
+    """
+
+    def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
+        """(N, P, W) to the same."""
+        n, length, width = hidden_states.shape
+
+        def heads(x: Tensor) -> Tensor:
+            return x.view(n, length, self.num_heads, self.head_dim).transpose(1, 2).flatten(0, 1)
+
+        query = heads(self.q_proj(hidden_states) * self.scale)
+        weight = torch.bmm(query, heads(self.k_proj(hidden_states)).transpose(1, 2)).softmax(dim=-1)
+        mixed = torch.bmm(weight, heads(self.v_proj(hidden_states)))
+        mixed = mixed.view(n, self.num_heads, length, self.head_dim).transpose(1, 2).reshape(n, length, width)
+        return self.out_proj(mixed), None
 
 
 class VisionTower(nn.Module):
     """CLIP or SigLIP vision model; yields the features of one of its layers, patch by patch."""
 
-    def __init__(self, settings: Mapping[str, Any], attention: Attention) -> None:
+    def __init__(self, settings: TowerSettings, attention: Attention) -> None:
         super().__init__()
-        name = str(settings.get("vision_model_name_or_path", "clip"))
-        self.layer = int(settings.get("mm_vision_select_layer", -2))
-        self.feature = str(settings.get("mm_vision_select_feature", "patch"))
-        self.image_size = int(settings["image_size"])
-        keys = (
-            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels",
-            "image_size", "patch_size", "hidden_act", "layer_norm_eps", "attention_dropout",
+        self.image_size = settings.image_size
+        self.layers_used = settings.layers_used
+        clip = settings.kind == "clip"
+        _known(settings.hidden_act)
+        self.pre_norm = clip
+        self.drops_class_token = clip and settings.mm_vision_select_feature == "patch"
+        keys = settings.model_dump(
+            include={
+                "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                "num_channels", "image_size", "patch_size", "hidden_act", "layer_norm_eps",
+            }
         )  # fmt: skip
-        chosen = {key: settings[key] for key in keys if key in settings}
-        self.has_class_token = "clip" in name
-        if self.has_class_token:
-            self.vision_model = CLIPVisionModel(CLIPVisionConfig(**chosen, attn_implementation=attention))
-        elif "siglip" in name:
-            config = SiglipVisionConfig(**chosen, vision_use_head=False, attn_implementation=attention)
-            self.vision_model = SiglipVisionModel(config)
+        if clip:
+            config = CLIPVisionConfig(**keys, attn_implementation=attention)
+            self.vision_model = CLIPVisionModel(config)
+            if attention == "eager":
+                for layer in self.vision_model.encoder.layers:
+                    layer.self_attn = _PublishedClipAttention(config)
         else:
-            raise SalusError(
-                f"vision tower {name!r} is neither a CLIP nor a SigLIP model; only these are known."
-            )
+            # The pooling head computes nothing here, but published checkpoints hold it.
+            self.vision_model = SiglipVisionModel(SiglipVisionConfig(**keys, attn_implementation=attention))
 
     def initialise(self) -> None:
         """Start weights from which a small tower learns where things are within minutes.
@@ -62,29 +84,23 @@ class VisionTower(nn.Module):
         """Normalised pixels (N, 3, S, S) to features (N, P, W)."""
         model = self.vision_model
         x: Tensor = model.embeddings(pixels)
-        if self.has_class_token:
+        if self.pre_norm:
             x = model.pre_layrnorm(x)
-        layers = model.encoder.layers
         # hidden_states[i] of the published code is the input of layer i; later layers are not needed.
-        count = self.layer if self.layer >= 0 else len(layers) + 1 + self.layer
-        for layer in layers[:count]:
+        for layer in model.encoder.layers[: self.layers_used]:
             x = layer(x, attention_mask=None)
-        return x[:, 1:] if self.feature == "patch" and self.has_class_token else x
+        return x[:, 1:] if self.drops_class_token else x
 
 
-def build_projector(settings: Mapping[str, Any]) -> nn.Module:
+def build_projector(settings: Projector) -> nn.Module:
     """The projector from vision features to the language model's width."""
-    kind = str(settings.get("mm_projector_type", "linear"))
-    inputs, outputs = int(settings["mm_hidden_size"]), int(settings["hidden_size"])
+    kind, inputs, outputs = settings.mm_projector_type, settings.mm_hidden_size, settings.hidden_size
     if kind == "linear":
         return nn.Linear(inputs, outputs)
     if kind == "identity":
         return nn.Identity()
-    match = re.fullmatch(r"mlp(\d+)x_gelu", kind)
-    if not match:
-        raise SalusError(f"mm_projector_type {kind!r} is not one of 'linear', 'mlpNx_gelu', 'identity'.")
     layers: list[nn.Module] = [nn.Linear(inputs, outputs)]
-    for _ in range(1, int(match.group(1))):
+    for _ in range(1, int(kind[len("mlp") : -len("x_gelu")])):
         layers += [nn.GELU(), nn.Linear(outputs, outputs)]
     return nn.Sequential(*layers)
 
@@ -135,7 +151,14 @@ class NeoXAttention(nn.Module):
         if self.attention == "sdpa":
             mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         else:
-            score = torch.matmul(query, key.transpose(2, 3)) * self.head_size**-0.5
+            # The scale goes into the product, as in the published code: elsewhere it would round otherwise.
+            score = torch.baddbmm(
+                query.new_zeros(()),
+                query.flatten(0, 1),
+                key.flatten(0, 1).transpose(1, 2),
+                beta=0,
+                alpha=self.head_size**-0.5,
+            ).view(n * k, self.heads, length, length)
             least = torch.finfo(score.dtype).min
             mask = torch.full((length, length), least, dtype=score.dtype, device=x.device).triu(1)
             weight = functional.softmax(score + mask, dim=-1, dtype=torch.float32).to(query.dtype)
@@ -145,12 +168,18 @@ class NeoXAttention(nn.Module):
         return y
 
 
+def _known(activation: str) -> str:
+    if activation not in ACT2FN:
+        raise SalusError(f"hidden_act {activation!r} is not known to transformers; config.json is broken.")
+    return activation
+
+
 class _Mlp(nn.Module):
     def __init__(self, hidden: int, inner: int, members: int, activation: str) -> None:
         super().__init__()
         self.dense_h_to_4h = MemberLinear(hidden, inner, members)
         self.dense_4h_to_h = MemberLinear(inner, hidden, members)
-        self.act = ACT2FN[activation]
+        self.act = ACT2FN[_known(activation)]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.dense_4h_to_h(self.act(self.dense_h_to_4h(x)))
@@ -160,15 +189,16 @@ class _Mlp(nn.Module):
 class NeoXBlock(nn.Module):
     """One GPT-NeoX layer, K members of it side by side."""
 
-    def __init__(self, raw: Mapping[str, Any], members: int, attention: Attention) -> None:
+    def __init__(self, settings: LanguageModel, members: int, attention: Attention) -> None:
         super().__init__()
-        hidden, eps = int(raw["hidden_size"]), float(raw.get("layer_norm_eps", 1e-5))
-        self.parallel = bool(raw.get("use_parallel_residual", True))
+        hidden, eps = settings.hidden_size, settings.layer_norm_eps
+        self.parallel = settings.use_parallel_residual
         self.input_layernorm = MemberLayerNorm(hidden, members, eps)
         self.post_attention_layernorm = MemberLayerNorm(hidden, members, eps)
-        bias = bool(raw.get("attention_bias", True))
-        self.attention = NeoXAttention(hidden, int(raw["num_attention_heads"]), members, attention, bias)
-        self.mlp = _Mlp(hidden, int(raw["intermediate_size"]), members, str(raw.get("hidden_act", "gelu")))
+        self.attention = NeoXAttention(
+            hidden, settings.num_attention_heads, members, attention, settings.attention_bias
+        )
+        self.mlp = _Mlp(hidden, settings.intermediate_size, members, settings.hidden_act)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         """(N, K, L, H) to the same; (N, 1, L, H) is one input that all members share."""
@@ -182,23 +212,26 @@ class NeoXBlock(nn.Module):
 
 
 class NeoX(nn.Module):
-    """GPT-NeoX whose last block and final norm exist K times."""
+    """GPT-NeoX whose last block and final norm exist once for each member, where members have their own."""
 
     def __init__(self, config: TinyVlaConfig, attention: Attention) -> None:
         super().__init__()
-        raw, members = config.raw, config.extensions.members
-        self.embed_in = nn.Embedding(int(raw["vocab_size"]), config.hidden_size)
-        nn.init.normal_(self.embed_in.weight, std=1 / math.sqrt(config.hidden_size))
-        count = int(raw["num_hidden_layers"])
+        settings, extensions = config.language, config.extensions
+        members = extensions.members if extensions.member_part == "last_block" else 1
+        self.embed_in = nn.Embedding(settings.vocab_size, settings.hidden_size)
+        nn.init.normal_(self.embed_in.weight, std=1 / math.sqrt(settings.hidden_size))
+        last = settings.num_hidden_layers - 1
         self.layers = nn.ModuleList(
-            NeoXBlock(raw, members if index == count - 1 else 1, attention) for index in range(count)
+            NeoXBlock(settings, members if index == last else 1, attention) for index in range(last + 1)
         )
-        eps = float(raw.get("layer_norm_eps", 1e-5))
-        self.final_layer_norm = MemberLayerNorm(config.hidden_size, members, eps)
-        head_size = config.hidden_size // int(raw["num_attention_heads"])
-        self.rotary = Rotary(
-            head_size, float(raw.get("rotary_pct", 0.25)), float(raw.get("rotary_emb_base", 10000))
+        self.final_layer_norm = MemberLayerNorm(settings.hidden_size, members, settings.layer_norm_eps)
+        self.adapter = (
+            MemberAdapter(settings.hidden_size, extensions.adapter_width, extensions.members)
+            if extensions.member_part == "adapter"
+            else None
         )
+        head_size = settings.hidden_size // settings.num_attention_heads
+        self.rotary = Rotary(head_size, settings.rotary_pct, settings.rotary_emb_base)
 
     def trunk(self, embeddings: Tensor) -> Tensor:
         """The blocks that all members share: (N, L, H) to (N, 1, L, H)."""
@@ -209,6 +242,7 @@ class NeoX(nn.Module):
         return x
 
     def members(self, x: Tensor) -> Tensor:
-        """The last block and the final norm: (N, 1 or K, L, H) to hidden states (N, K, L, H)."""
+        """The last block and what follows: (N, 1 or K, L, H) to hidden states (N, K, L, H), or (N, 1, L, H)
+        where members have nothing of their own here."""
         y: Tensor = self.final_layer_norm(self.layers[-1](x, self.rotary(x.shape[2], x.dtype)))
-        return y
+        return y if self.adapter is None else self.adapter(y)

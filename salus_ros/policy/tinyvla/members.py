@@ -56,3 +56,20 @@ class MemberLayerNorm(nn.Module):
         shape = (self.members, *[1] * (x.dim() - 3), self.dim)
         y = functional.layer_norm(x, (self.dim,), eps=self.eps)
         return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))
+
+
+class MemberAdapter(nn.Module):
+    """K bottlenecks beside the identity, which they are before training."""
+
+    def __init__(self, dim: int, width: int, members: int = 1) -> None:
+        super().__init__()
+        self.down = MemberLinear(dim, width, members)
+        self.up = MemberLinear(width, dim, members)
+        nn.init.zeros_(self.up.weight)
+        assert self.up.bias is not None
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1 or K, ..., D) to (N, K, ..., D)."""
+        y: Tensor = x + self.up(functional.gelu(self.down(x)))
+        return y

@@ -14,6 +14,10 @@ from salus_ros.errors import SalusError
 from salus_ros.policy import action as actions
 from salus_ros.policy import uncertainty
 from salus_ros.policy.tinyvla import checkpoint, preprocessing
+from salus_ros.policy.tinyvla.aggregation import TemporalAggregation
+from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
+from salus_ros.policy.tinyvla.engine import Engine, Precision
+from salus_ros.policy.tinyvla.model import Text
 from salus_ros.robot.ik import InverseKinematics
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import ActionChunk, Floats, Floats32, Observation, PolicyOutput
@@ -30,12 +34,20 @@ class TinyVlaPolicySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=0, ge=0, description="Seeds the noise that chunks are sampled from.")
-    draws: int = Field(default=4, ge=1, description="Samples per ensemble member.")
+    draws: int = Field(default=4, ge=1, description="Samples per ensemble member; the ACT head gives one.")
     camera_names: tuple[str, ...] = Field(
         default=(), description="Order of the views; empty: the order the checkpoint was trained with."
     )
     action_period_s: float | None = Field(
         default=None, gt=0, description="Time between the points of a chunk, s; none: the checkpoint's own."
+    )
+    device: str = Field(default="auto", description="auto (a GPU where there is one), cpu or cuda.")
+    precision: Precision = Field(
+        default="auto", description="auto (bfloat16 on a GPU, else float32), float32 or bfloat16."
+    )
+    temporal_aggregation: bool = Field(
+        default=False,
+        description="Average each step with what earlier chunks said about it, as the released code does.",
     )
 
 
@@ -56,25 +68,39 @@ class TinyVlaPolicy:
         arm: ArmModel,
         ik: InverseKinematics,
     ) -> None:
-        extensions = loaded.model.extensions
-        period = settings.action_period_s or extensions.action_period_s
-        cameras = settings.camera_names or extensions.camera_names
+        config = loaded.config
+        period = settings.action_period_s or config.extensions.action_period_s
+        cameras = settings.camera_names or config.extensions.camera_names
         if period is None or not cameras:
             raise SalusError(
-                "The checkpoint names neither its camera order nor its action period; "
-                "set camera_names and action_period_s."
+                f"The checkpoint {loaded.layout.folder} lacks its camera order or its action period; "
+                f"say them with it: {loaded.layout.folder}?camera_names=front,wrist&action_period_s=0.05."
+            )
+        _check_cameras(cameras, config)
+        if settings.temporal_aggregation and config.extensions.action_frame != "absolute":
+            raise SalusError(
+                "temporal_aggregation averages actions of several chunks, but this checkpoint's are relative "
+                "to the tool's pose at each chunk's start; leave it out."
+            )
+        if config.action_dim != actions.ACTION_DIM:
+            raise SalusError(
+                f"The checkpoint's actions have {config.action_dim} numbers, expected {actions.ACTION_DIM} "
+                "(position, six of rotation, gripper); write a policy of your own, see docs/own-policy.md."
             )
         self.hash = loaded.hash
         self.action_period_s = float(period)
         self.settings = settings
+        self.config = config
         self._cameras = cameras
-        self._loaded, self._model = loaded, loaded.model
+        self._loaded = loaded
+        self._engine = Engine(loaded.model, settings.device, settings.precision)
         self._arm, self._ik = arm, ik
-        self._ids: dict[str, torch.Tensor] = {}
+        self._prompts: dict[str, Text] = {}
         self._sequence = 0
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._noise = torch.empty(0)
         self._before: ActionChunk | None = None
+        self._aggregation = TemporalAggregation(self.action_period_s)
         self.reset()
 
     @classmethod
@@ -92,10 +118,10 @@ class TinyVlaPolicy:
         """Forget the chunk before and draw new noise, from ``seed`` where one is given."""
         if seed is not None:
             self._generator.manual_seed(seed)
-        config = self._model.config
-        shape = (self.settings.draws, 1, config.chunk_size, config.action_dim)
+        shape = (self.settings.draws, 1, self.config.chunk_size, self.config.action_dim)
         self._noise = torch.randn(shape, generator=self._generator)
         self._before = None
+        self._aggregation.reset()
 
     def save(self) -> object:
         """See ``Rewindable.save``."""
@@ -109,7 +135,17 @@ class TinyVlaPolicy:
     def act(self, observation: Observation) -> PolicyOutput:
         """One inference; see ``Policy.act``."""
         pose = self._arm.forward(observation.robot.joint_position_rad)
-        samples, disagreement, latent = self._sample(observation)
+        drawn = self._engine.infer(
+            self._pixels(observation),
+            self._prompt(observation.instruction),
+            self._state(observation),
+            self._noise,
+        )
+        samples = drawn.samples
+        if not np.isfinite(samples).all():
+            raise SalusError(
+                "The policy computed a chunk that is not finite; its weights or inputs are broken."
+            )
         chunk = self._to_chunk(observation, pose, samples)
         result = PolicyOutput(
             sequence=self._sequence,
@@ -119,9 +155,9 @@ class TinyVlaPolicy:
             chunk=chunk,
             uncertainty=uncertainty.of_samples(
                 samples,
-                velocity_field_disagreement=disagreement,
+                velocity_field_disagreement=drawn.disagreement,
                 overlap=uncertainty.overlap_divergence(self._before, chunk),
-                latent=latent,
+                latent=drawn.latent,
             ),
             samples=samples,
             inference_time_s=float("nan"),
@@ -130,30 +166,18 @@ class TinyVlaPolicy:
         self._before = chunk
         return result
 
-    def _sample(self, observation: Observation) -> tuple[Floats32, float, Floats32]:
-        """Draw normalised chunks (K, S, T, D), with the members' disagreement and the latent (H,)."""
-        model = self._model
-        with torch.inference_mode():
-            condition = model.condition(
-                self._pixels(observation)[None],
-                self._prompt(observation.instruction),
-                self._state(observation)[None],
-            )
-            noise = self._noise.expand(-1, condition.shape[1], -1, -1).contiguous()
-            drawn = model.sample(condition, noise)
-        samples = drawn.actions.transpose(0, 1).contiguous().numpy()
-        if not np.isfinite(samples).all():
-            raise SalusError(
-                "The policy computed a chunk that is not finite; its weights or inputs are broken."
-            )
-        disagreement = float(drawn.disagreement.mean()) if len(drawn.disagreement) else float("nan")
-        return samples, disagreement, condition.mean(dim=(0, 1)).numpy()
-
     def _to_chunk(self, observation: Observation, pose: Floats, samples: Floats32) -> ActionChunk:
-        extensions = self._model.extensions
-        every = self._loaded.statistics.actions(samples, extensions.action_normalisation)
+        extensions = self.config.extensions
+        # The ACT head is normalised by mean and deviation whatever the file says: so was it trained.
+        normalisation = "per_step" if self.config.head == "act" else extensions.action_normalisation
+        every = self._loaded.statistics.actions(samples, normalisation)
         every = every.reshape(-1, *samples.shape[2:]).astype(np.float64)
         mean = every.mean(axis=0)
+        opening = np.median(every[..., actions.GRIPPER], axis=0)
+        if self.settings.temporal_aggregation:
+            first_s = observation.stamp_s + self.action_period_s
+            mean = self._aggregation.add(first_s, mean)
+            opening = mean[:, actions.GRIPPER]
         if extensions.action_frame == "measured_tool":
             poses = actions.from_relative(pose, mean)
         else:
@@ -164,7 +188,7 @@ class TinyVlaPolicy:
             observation.stamp_s,
             observation.robot.joint_position_rad,
             poses,
-            np.clip(np.median(every[..., actions.GRIPPER], axis=0), 0.0, None),
+            np.clip(opening, 0.0, None),
             self.action_period_s,
             self._ik,
         )
@@ -185,18 +209,19 @@ class TinyVlaPolicy:
                     "(H, W, 3) uint8 RGB; convert it."
                 )
             view = preprocessing.views_to_unit([image])
-            if self._model.extensions.crop:
+            if self.config.crop:
                 view = preprocessing.centre_crop(view)
             views.append(self._loaded.processor(view))
         return torch.cat(views)
 
-    def _prompt(self, instruction: str) -> torch.Tensor:
+    def _prompt(self, instruction: str) -> Text:
         if not instruction.strip():
             raise SalusError("The observation's instruction is empty; say what is to be done.")
-        if instruction not in self._ids:
-            ids = preprocessing.prompt_ids(self._loaded.tokenizer, preprocessing.prompt(instruction))
-            self._ids[instruction] = torch.tensor([ids])
-        return self._ids[instruction]
+        if instruction not in self._prompts:
+            text = preprocessing.prompt(instruction, training_form=self.config.extensions.training_prompt)
+            ids = preprocessing.prompt_ids(self._loaded.tokenizer, text)
+            self._prompts[instruction] = self._engine.prepare(torch.tensor(ids))
+        return self._prompts[instruction]
 
     def _state(self, observation: Observation) -> torch.Tensor:
         robot = observation.robot
@@ -205,8 +230,22 @@ class TinyVlaPolicy:
             robot.joint_position_rad,
             robot.joint_velocity_rad_s,
             np.asarray(robot.gripper_opening_m),
-            self._model.config.state_dim,
+            self.config.state_dim,
         )
         normalised = self._loaded.statistics.normalise_state(state.astype(np.float32))
         # What a driver does not report counts as average; training knows such states.
         return torch.from_numpy(np.nan_to_num(normalised))
+
+
+def _check_cameras(cameras: tuple[str, ...], config: TinyVlaConfig) -> None:
+    if config.views_max is not None and len(cameras) > config.views_max:
+        raise SalusError(
+            f"The checkpoint was given the cameras {', '.join(cameras)}, but its config.json says concat "
+            f"{config.raw.get('concat')!r}, which takes one view; name one camera."
+        )
+    joined, tokens = config.extensions.joined_tokens, len(cameras) * config.vision_tower.tokens_per_view
+    if joined and joined != tokens:
+        raise SalusError(
+            f"The checkpoint joins {joined} image tokens, but the cameras {', '.join(cameras)} give "
+            f"{tokens}; name as many cameras as it was trained with."
+        )

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.model import IMAGE_TOKEN
+from salus_ros.policy.tinyvla.statistics import Statistics as Statistics
 from salus_ros.types import Floats32, Image
 
 SYSTEM = (
@@ -106,28 +107,3 @@ def views_to_unit(images: Sequence[Image]) -> Tensor:
     """uint8 RGB images (H, W, 3) of equal size to float views (V, 3, H, W) in [0, 1]."""
     stacked = np.stack([np.moveaxis(image, -1, 0) for image in images])
     return torch.from_numpy((stacked / 255.0).astype(np.float32))
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Normalisation of actions and states (float32)."""
-
-    qpos_mean: Floats32
-    """(S,)"""
-    qpos_std: Floats32
-    action_mean: Floats32
-    """(D,), or (T, D) for per-step normalisation."""
-    action_std: Floats32
-    action_min: Floats32
-    action_max: Floats32
-
-    def normalise_state(self, state: Floats32) -> Floats32:
-        """(..., S)"""
-        return ((state - self.qpos_mean) / self.qpos_std).astype(np.float32)
-
-    def actions(self, normalised: Floats32, normalisation: str) -> Floats32:
-        """Normalised chunks (..., T, D) to actions."""
-        if normalisation == "per_step":
-            return (normalised * self.action_std + self.action_mean).astype(np.float32)
-        span = self.action_max - self.action_min
-        return (((normalised + 1) / 2) * span + self.action_min).astype(np.float32)

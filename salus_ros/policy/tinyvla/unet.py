@@ -174,7 +174,10 @@ class ConditionalUnet1D(nn.Module):
         )
 
     def condition(self, hidden: Tensor, state: Tensor) -> Tensor:
-        """Pool hidden states (N, K, L, H) and join the state (N, S) or (N, K, S): the condition (N, K, H)."""
+        """Pool hidden states (N, K, L, H) and join the state (N, S) or (N, K, S): the condition (N, K, H).
+
+        Hidden states of all members alike may have one in place of K.
+        """
         n, k, length, width = hidden.shape
         pooled = functional.adaptive_avg_pool1d(hidden.reshape(n * k, length, width).permute(0, 2, 1), 1)
         pooled = pooled.view(n, k, width)
@@ -183,8 +186,9 @@ class ConditionalUnet1D(nn.Module):
             places = self.squeeze(hidden[:, :, length - self.joined_tokens :])
             pooled = pooled + self.join(places.flatten(2))
         pooled = self.norm_after_pool(pooled)
+        pooled = pooled.expand(-1, self.members, -1)
         if state.dim() == 2:
-            state = state[:, None].expand(-1, k, -1)
+            state = state[:, None].expand(-1, self.members, -1)
         y: Tensor = self.combine(torch.cat([pooled, state], dim=-1))
         return y
 
@@ -206,28 +210,6 @@ class ConditionalUnet1D(nn.Module):
     def modulations(self, feature: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Scale and shift of every residual block for joined features (N, K, 256 + H)."""
         return [block.modulation(feature) for block in self.residual_blocks()]
-
-    def modulation_schedule(self, steps: Tensor, condition: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-        """Modulations of every block at every diffusion step, for one condition (N, K, H).
-
-        Mish works on each number by itself, so the layer behind it splits into a part of the step
-        and a part of the condition: each is computed once, not once per step.
-        """
-        k, n, count = self.members, condition.shape[0], len(steps)
-        step = functional.mish(self.embed_step(steps))
-        seen = functional.mish(condition)
-        per_block = []
-        for block in self.residual_blocks():
-            linear = block.linear
-            weight = linear.weight.view(k, 2 * block.outputs, -1)
-            of_step = torch.einsum("skd,kod->sko", step, weight[..., :STEP_EMBEDDING_DIM])
-            of_condition = torch.einsum("nkd,kod->nko", seen, weight[..., STEP_EMBEDDING_DIM:])
-            both = of_step[:, None] + of_condition[None]
-            if linear.bias is not None:
-                both = both + linear.bias.view(k, -1)
-            scale, shift = both.view(count, n, k, 2, block.outputs).unbind(dim=3)
-            per_block.append((scale.reshape(count, n, -1, 1), shift.reshape(count, n, -1, 1)))
-        return [[(scale[i], shift[i]) for scale, shift in per_block] for i in range(count)]
 
     def forward(self, sample: Tensor, step: Tensor, condition: Tensor) -> Tensor:
         """Predict for noisy chunks (N, K, T, D) at steps (N,) under a condition (N, K, H)."""

@@ -1,0 +1,111 @@
+"""What a TinyVLA checkpoint is, in words for people: ``salus inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from salus_ros.policy.tinyvla import checkpoint
+from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
+from salus_ros.policy.tinyvla.layout import STATISTICS, Layout, locate
+from salus_ros.policy.tinyvla.statistics import Statistics
+
+_HEADS = {"droid_diffusion": "diffusion", "act": "ACT"}
+_PARTS = {
+    "last_block": "last language-model block, final norm and head",
+    "head": "head",
+    "adapter": "head and a bottleneck before it",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What there is, and what is missing before it can move a robot."""
+
+    title: str
+    facts: dict[str, str]
+    problems: list[str] = field(default_factory=list)
+
+
+def summarise(folder: Path) -> Summary:
+    """Load a checkpoint whole, as a policy would be, and describe it.
+
+    Raises:
+        SalusError: a file of it is missing or broken.
+    """
+    layout = locate(folder)
+    tensors = layout.tensors()
+    if checkpoint.head_of(tensors) in (None, "language"):
+        backbone = checkpoint.load_backbone(folder)
+        return Summary(
+            f"Backbone {folder}",
+            {**_of_model(layout, backbone.model, backbone.config), "action head": "none"},
+            [
+                "It holds no trained action head, so it cannot move a robot; train heads on it with "
+                f"`salus train-policy --init-from {folder} --demos DATA --heads 5`."
+            ],
+        )
+    del tensors
+    loaded = checkpoint.load(folder)
+    config, extensions = loaded.config, loaded.config.extensions
+    assert config.head is not None
+    facts = {"hash": loaded.hash, **_of_model(layout, loaded.model, config)}
+    facts["action head"] = (
+        f"{_HEADS[config.head]}, {config.chunk_size} steps of {config.action_dim} numbers from a state of "
+        f"{config.state_dim}"
+    )
+    members = extensions.members
+    facts["members"] = f"{members}, each its own {_PARTS[extensions.member_part]}" if members > 1 else "1"
+    facts["statistics"] = _of_statistics(layout, loaded.statistics)
+    facts["cameras"] = ", ".join(extensions.camera_names) or "not named"
+    period = extensions.action_period_s
+    facts["action period"] = f"{period} s" if period else "not named"
+    differing = {
+        name: str(value)
+        for name, value in extensions.model_dump(
+            exclude={"members", "camera_names", "action_period_s"}
+        ).items()
+        if value != type(extensions).model_fields[name].default
+    }
+    facts |= {f"beyond the published: {name}": value for name, value in differing.items()}
+    problems = []
+    if not extensions.camera_names or not period:
+        problems.append(
+            f"It names neither its cameras nor its action period: give both with the path, "
+            f"{folder}?camera_names=front,wrist&action_period_s=0.05."
+        )
+    if members == 1:
+        facts["uncertainty"] = (
+            "no epistemic part with one member; `salus train-policy --init-from` gives it four more heads"
+        )
+    return Summary(f"Policy {folder}", facts, problems)
+
+
+def _of_model(layout: Layout, model: nn.Module, config: TinyVlaConfig) -> dict[str, str]:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    tower, language = config.vision_tower, config.language
+    size_mb = sum(path.stat().st_size for path in layout.weights) / 1e6
+    return {
+        "layout": layout.kind,
+        "size on disk": f"{size_mb:.1f} MB",
+        "parameters": f"{parameters / 1e6:.2f} million",
+        "memory needed": f"{4 * parameters / 1e6:.1f} MB in float32, {2 * parameters / 1e6:.1f} in 16 bits",
+        "vision tower": f"{tower.kind.upper()} {tower.image_size} px, patches of {tower.patch_size} px, "
+        f"{tower.num_hidden_layers} layers of width {tower.hidden_size}",
+        "tokens a view": str(tower.tokens_per_view),
+        "views": "any number, joined token by token" if config.views_max is None else "one",
+        "language model": f"GPT-NeoX, {language.num_hidden_layers} layers of width {language.hidden_size}, "
+        f"{language.num_attention_heads} heads, vocabulary of {language.vocab_size}",
+    }
+
+
+def _of_statistics(layout: Layout, statistics: Statistics) -> str:
+    path = layout.find(*STATISTICS)
+    assert path is not None
+    low, high = (
+        np.array2string(limit[:3], precision=3) for limit in (statistics.action_min, statistics.action_max)
+    )
+    return f"{path.name}: positions from {low} to {high}"

@@ -1,0 +1,285 @@
+"""Every layout that the published code writes, and what is wrong with a broken one."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from salus_ros.cli.main import main
+from salus_ros.policy.registry import load_policy
+from salus_ros.policy.tinyvla import checkpoint
+
+from .reference_cases import load_cases, of_case, weights, write_case, write_lora_run, write_small_files
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return load_cases()
+
+
+@pytest.fixture(scope="module")
+def originals(stored, tmp_path_factory):
+    base = tmp_path_factory.mktemp("layouts")
+    return {
+        "whole": write_case(base / "whole", of_case(stored, "two_views")),
+        "act": write_case(base / "act", of_case(stored, "act")),
+        "lora": write_lora_run(base / "lora", stored),
+        "backbone": write_backbone(base / "backbone", of_case(stored, "two_views")),
+    }
+
+
+@pytest.fixture
+def copies(originals, tmp_path):
+    return lambda kind: Path(shutil.copytree(originals[kind], tmp_path / kind))
+
+
+def write_backbone(folder, case):
+    """As published: no head of ours in the configuration, the language model's head in the weights."""
+    config = json.loads(str(case["config"]))
+    for key in ("action_head_type", "action_dim", "state_dim", "chunk_size"):
+        del config[key]
+    write_small_files(folder, {**config, "concat": "None"}, 28)
+    (folder / "dataset_stats.pkl").unlink()
+    tensors = {k: v for k, v in weights(case["keys"], case["shapes"]).items() if "embed_out" not in k}
+    save_file({**tensors, "embed_out.weight": torch.zeros(432, 32)}, folder / "model.safetensors")
+    return folder
+
+
+def shard(folder: Path, suffix: str) -> None:
+    """Split the weights over two files and an index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    stem, ending = suffix.split(".")
+    weight_map = {}
+    for index, part in enumerate((names[:50], names[50:])):
+        name = f"{stem}-0000{index + 1}-of-00002.{ending}"
+        content = {key: tensors[key] for key in part}
+        save_file(content, folder / name) if ending == "safetensors" else torch.save(content, folder / name)
+        weight_map.update(dict.fromkeys(part, name))
+    (folder / f"{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def as_bin(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def as_run(folder: Path) -> None:
+    """A run of the released trainer: weights in the newest of two steps."""
+    for step in ("checkpoint-9", "checkpoint-100"):
+        (folder / step).mkdir()
+    (folder / "model.safetensors").rename(folder / "checkpoint-100" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda folder: None, "whole checkpoint"),
+        (lambda folder: shard(folder, "model.safetensors"), "whole checkpoint in 2 shards"),
+        (lambda folder: shard(folder, "pytorch_model.bin"), "whole checkpoint in 2 shards"),
+        (as_bin, "whole checkpoint"),
+        (as_run, "whole checkpoint of step 100"),
+    ],
+    ids=["whole", "shards", "shards of pickles", "one pickle", "run"],
+)
+def test_every_whole_layout_holds_the_same(copies, originals, change, kind):
+    folder = copies("whole")
+    change(folder)
+    loaded = checkpoint.load(folder)
+    assert loaded.layout.kind == kind
+    expected = checkpoint.load(originals["whole"]).model.state_dict()
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_published_checkpoint_moves_a_robot_once_cameras_and_period_are_said(originals):
+    with pytest.raises(Exception, match=r"camera_names=front,wrist&action_period_s"):
+        load_policy(originals["whole"])
+    policy = load_policy(f"{originals['whole']}?camera_names=front,wrist&action_period_s=0.05")
+    assert policy.action_period_s == 0.05
+
+
+def test_a_backbone_loads_as_one_and_not_as_a_policy(originals, capsys):
+    assert checkpoint.load_backbone(originals["backbone"]).config.head is None
+    code = main(["inspect", str(originals["backbone"])])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert code == 2
+    assert "action head none" in printed.replace("│", "").replace("  ", " ").replace("  ", " ")
+    assert f"salus train-policy --init-from {originals['backbone']} --demos DATA --heads 5" in printed
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (
+            "whole",
+            ("diffusion, 8 steps of 10 numbers", "CLIP 28 px", "MB in float32", "GPT-NeoX, 2 layers"),
+        ),
+        ("act", ("ACT, 8 steps", "no epistemic part")),
+        ("lora", ("LoRA fine-tune of step 20", "dataset_stats.pkl")),
+    ],
+)
+def test_inspect_says_what_it_is(originals, capsys, monkeypatch, kind, words):
+    monkeypatch.setenv("COLUMNS", "200")
+    code = main(["inspect", str(originals[kind])])
+    printed = capsys.readouterr().out
+    assert code == 2 and "neither its cameras nor its action period" in printed
+    for word in words:
+        assert word in printed
+
+
+class _Evil:
+    def __reduce__(self):
+        return Path.touch, (Path("evil_was_here"),)
+
+
+def _edit(name: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = next(folder.rglob(name))
+        raw = json.loads(path.read_text())
+        change(raw)
+        path.write_text(json.dumps(raw))
+
+    return edit
+
+
+def _tensors(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return edit
+
+
+def _write(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: next(folder.rglob(name)).write_bytes(content)
+
+
+def _cut(name: str) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        path = next(folder.rglob(name))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return cut
+
+
+def _remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: next(folder.rglob(name)).unlink()
+
+
+def _stats(**arrays: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "dataset_stats.pkl"
+        values = pickle.loads(path.read_bytes())
+        path.write_bytes(pickle.dumps({**values, **arrays}))
+
+    return edit
+
+
+def _lost_shard(folder: Path) -> None:
+    shard(folder, "model.safetensors")
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def _shard_elsewhere(folder: Path) -> None:
+    shard(folder, "model.safetensors")
+    _edit("model.safetensors.index.json", lambda raw: raw["weight_map"].update(a="../b.safetensors"))(folder)
+
+
+def _config(**values: object) -> Callable[[Path], None]:
+    return _edit("config.json", lambda raw: raw.update(values))
+
+
+def _tower(**values: object) -> Callable[[Path], None]:
+    return _edit("config.json", lambda raw: raw["vision_config"]["vision_tower"].update(values))
+
+
+def _without(name: str, key: str) -> Callable[[Path], None]:
+    return _edit(name, lambda raw: raw.pop(key))
+
+
+BROKEN = {
+    "no configuration": ("whole", _remove("config.json"), "config.json"),
+    "configuration no JSON": ("whole", _write("config.json", b"{"), "cannot be read as JSON"),
+    "configuration a list": ("whole", _write("config.json", b"[]"), "model_type"),
+    "a key missing": ("whole", _without("config.json", "num_attention_heads"), "num_attention_heads"),
+    "chunk size missing": ("whole", _without("config.json", "chunk_size"), "chunk_size"),
+    "vision missing": ("whole", _without("config.json", "vision_config"), "vision_tower"),
+    "a key of another type": ("whole", _config(hidden_size="x"), "hidden_size"),
+    "an unknown head": ("whole", _config(action_head_type="fc"), "'fc'"),
+    "an unknown activation": ("whole", _config(hidden_act="zap"), "zap"),
+    "heads that do not divide": ("whole", _config(num_attention_heads=5), "no multiple"),
+    "an unknown tower": ("whole", _tower(vision_model_name_or_path="dino"), "neither a CLIP nor a SigLIP"),
+    "a layer that is not there": ("whole", _tower(mm_vision_select_layer=-9), "layers"),
+    "act without its section": ("act", _without("config.json", "act"), "act.act"),
+    "a tensor missing": ("whole", _tensors(lambda t: t.pop("gpt_neox.embed_in.weight")), "embed_in"),
+    "a tensor too many": ("whole", _tensors(lambda t: t.update(surprise=torch.zeros(1))), "surprise"),
+    "an ignored name in another place": (
+        "whole", _tensors(lambda t: t.update({"embed_out.attention.bias": torch.zeros(1)})), "unexpected"
+    ),
+    "another shape": (
+        "whole", _tensors(lambda t: t.update({"gpt_neox.embed_in.weight": torch.zeros(3, 3)})), r"\(3, 3\)"
+    ),
+    "whole numbers": (
+        "whole",
+        _tensors(lambda t: t.update({"gpt_neox.embed_in.weight": torch.zeros(432, 32, dtype=torch.int64)})),
+        "finite floats",
+    ),
+    "not finite": (
+        "whole",
+        _tensors(lambda t: t.update({"gpt_neox.embed_in.weight": torch.full((432, 32), torch.nan)})),
+        "finite floats",
+    ),
+    "truncated weights": ("whole", _cut("model.safetensors"), "cannot be read"),
+    "no weights": ("whole", _remove("model.safetensors"), "no weights"),
+    "a lost shard": ("whole", _lost_shard, "model-00002-of-00002"),
+    "a shard elsewhere": ("whole", _shard_elsewhere, "not beside it"),
+    "no tokenizer": ("whole", _remove("tokenizer.json"), "tokenizer.json"),
+    "a broken tokenizer": ("whole", _write("tokenizer.json", b"{}"), "tokenizer.json"),
+    "no image processor": ("whole", _remove("preprocessor_config.json"), "preprocessor_config.json"),
+    "an image processor of another size": (
+        "whole", _edit("preprocessor_config.json", lambda raw: raw.update(size=99)), "99 px"
+    ),
+    "no statistics": ("whole", _remove("dataset_stats.pkl"), "no units"),
+    "statistics that run code": (
+        "whole", _write("dataset_stats.pkl", pickle.dumps({"qpos_mean": _Evil()})), "refused"
+    ),
+    "statistics with more than arrays": ("whole", _stats(extra="text"), "more than arrays"),
+    "statistics of another robot": ("whole", _stats(qpos_mean=np.zeros(6, np.float32)), "another"),
+    "statistics of objects": ("whole", _stats(qpos_mean=np.array([None] * 7)), "another training run"),
+    "deviations of zero": ("whole", _stats(qpos_std=np.zeros(7, np.float32)), "above 0"),
+    "truncated statistics": ("whole", _cut("dataset_stats.pkl"), "refused"),
+    "a LoRA without the other weights": ("lora", _remove("non_lora_trainables.bin"), "non_lora_trainables"),
+    "a LoRA without its adapter": ("lora", _remove("adapter_model.bin"), "adapter_model"),
+    "a LoRA that runs code": ("lora", _write("adapter_model.bin", pickle.dumps(_Evil())), "refused"),
+    "a truncated LoRA": ("lora", _cut("non_lora_trainables.bin"), "refused"),
+    "a LoRA of another kind": (
+        "lora", _edit("adapter_config.json", lambda raw: raw.update(use_dora=1)), "use_dora"
+    ),
+    "a LoRA without its rank": ("lora", _without("adapter_config.json", "r"), "lora_alpha"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_ends_in_one_sentence_and_code_2(copies, capsys, monkeypatch, tmp_path, name):
+    kind, damage, reason = BROKEN[name]
+    folder = copies(kind)
+    damage(folder)
+    monkeypatch.chdir(tmp_path)
+    code = main(["inspect", str(folder)])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.count("\n") == 1, error
+    assert re.search(reason, error), error
+    assert not Path("evil_was_here").exists(), "the pickle's code ran"
