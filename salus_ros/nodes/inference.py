@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -14,12 +15,17 @@ from salus_ros.errors import SalusError
 from salus_ros.policy.base import Policy
 from salus_ros.types import Observation, PolicyOutput
 
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long one thread may keep the interpreter while another waits; Python's default is ten times this, and
+an executor that waits for it several times in one callback would be late."""
+
 
 class InferenceThread:
     """Runs ``policy.act`` on what was submitted last and hands the outputs on.
 
     PyTorch releases the interpreter lock in its operations, so the executor's thread keeps running.
-    Both callbacks run on the inference thread.
+    Both callbacks run on the inference thread. An inference that hangs cannot be ended from outside; ask
+    :meth:`overdue` for it, and what it gives in the end is thrown away.
     """
 
     def __init__(
@@ -38,7 +44,10 @@ class InferenceThread:
         self._forgotten = 0
         self._seed: int | None = None
         self._busy = False
+        self._began_s = float("nan")
+        self._given_up = False
         self._ended = False
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -47,6 +56,22 @@ class InferenceThread:
         """Whether an inference runs or waits."""
         with self._condition:
             return self._busy or self._waiting is not None
+
+    def overdue(self, now_s: float, deadline_s: float) -> str:
+        """Gives an inference up that has run for longer than ``deadline_s`` at monotonic time ``now_s``.
+
+        Returns the fault in words, again and again while it hangs; empty while all is well.
+        """
+        with self._condition:
+            if not self._busy or now_s - self._began_s <= deadline_s:
+                return ""
+            if not self._given_up:
+                self._given_up = True
+                self._generation += 1
+            return (
+                f"the inference has run for {now_s - self._began_s:.1f} s, longer than its deadline of "
+                f"{deadline_s:g} s; its output will be thrown away"
+            )
 
     def submit(self, observation: Callable[[], Observation]) -> None:
         """Infer on this next; what was waiting and not begun is replaced. Converted on the thread."""
@@ -81,13 +106,13 @@ class InferenceThread:
                 assert self._waiting is not None
                 observe, self._waiting = self._waiting, None
                 generation, seed = self._generation, self._seed
-                self._busy = True
+                self._busy, self._began_s, self._given_up = True, time.monotonic(), False
             try:
                 self._infer(observe, generation, seed)
             except SalusError as error:
                 self._on_fault(str(error))
             except Exception as error:  # whatever a policy does, the node must live and say so
-                self._on_fault(f"{type(error).__name__}: {error}")
+                self._on_fault(_named(error))
             finally:
                 with self._condition:
                     self._busy = False
@@ -114,3 +139,14 @@ class InferenceThread:
             stale = generation != self._generation
         if not stale:
             self._on_output(replace(output, inference_time_s=inference_time_s))
+
+
+def _named(error: Exception) -> str:
+    """The fault in words. Memory that ran out is given back where that can be, for the next inference."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        reason = str(error).strip().split("\n")[0]
+        return f"memory ran out during the inference ({reason}); use fewer draws, or free memory"
+    return f"{type(error).__name__}: {error}"

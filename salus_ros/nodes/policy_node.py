@@ -46,6 +46,9 @@ class PolicyNodeSettings(BaseModel):
         0, ge=0, description="Seeds what the policy samples; setting it forgets the past and draws afresh."
     )
     period_s: float = Field(0.2, gt=0, description="Time between the observations of two outputs [s].")
+    inference_deadline_s: float = Field(
+        1.0, gt=0, description="An inference that takes longer is reported as a fault and thrown away [s]."
+    )
     threads: int = Field(1, ge=1, description="Threads of one inference; more help on an idle machine only.")
     instruction: str = Field("", description="Instruction until one arrives on salus/instruction.")
     inputs: InputSettings = InputSettings()
@@ -191,6 +194,10 @@ class PolicyNode(ManagedNode):
     def _check(self) -> None:
         """Notices the silence of an input, which no callback would."""
         self.poll()
+        if self._thread is not None:
+            fault = self._thread.overdue(time.monotonic(), self._settings.inference_deadline_s)
+            if fault:
+                self._take_fault(fault)
         if self.active:
             self._complaint = self._inputs.complaint(time.monotonic())
             if self._complaint:

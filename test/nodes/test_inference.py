@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes.inference import InferenceThread
@@ -166,3 +168,33 @@ def test_an_observation_that_cannot_be_read_is_a_fault(bench: Bench) -> None:
     bench.thread.submit(broken)
     assert bench.answered.acquire(timeout=WAIT_S)
     assert bench.faults == ["the image cannot be read"]
+
+
+def test_a_hung_inference_is_noticed_and_what_it_gives_in_the_end_is_thrown_away(bench: Bench) -> None:
+    bench.submit(1.0)
+    bench.wait_until_begun()
+    now_s = time.monotonic()
+    assert bench.thread.overdue(now_s, deadline_s=60.0) == ""
+    fault = bench.thread.overdue(now_s + 61.0, deadline_s=60.0)
+    assert "longer than its deadline of 60 s" in fault
+    assert bench.thread.overdue(now_s + 62.0, deadline_s=60.0) != "", "the fault stands while it hangs"
+    bench.policy.permission.release()
+    bench.submit(2.0)
+    bench.let_one_finish()
+    assert [output.stamp_s for output in bench.outputs] == [2.0]
+    assert bench.thread.overdue(time.monotonic() + 61.0, deadline_s=60.0) == "", "all is well again"
+
+
+def test_nothing_is_overdue_while_nothing_runs(bench: Bench) -> None:
+    assert bench.thread.overdue(time.monotonic() + 1e6, deadline_s=0.1) == ""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), torch.OutOfMemoryError("CUDA out of memory. Tried")]
+)
+def test_memory_that_ran_out_is_a_fault_with_a_name(bench: Bench, error: Exception) -> None:
+    bench.policy.error = error
+    bench.submit(1.0)
+    bench.let_one_finish()
+    assert bench.outputs == []
+    assert "memory ran out" in bench.faults[0] and "fewer draws" in bench.faults[0]
