@@ -20,16 +20,25 @@ from salus_ros.intervention.latch import LatchRecord
 from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.modes import Facts, ModeSettings, ModeState, step
 from salus_ros.intervention.motion import ArmMotion, EntryRules
+from salus_ros.intervention.report import GateReport, LimitReport
 from salus_ros.intervention.retrace import DrivenPath
 from salus_ros.intervention.rules import FOLLOWING, LEARNED, REASONS, Trigger
 from salus_ros.intervention.senses import Plan, Senses
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.intervention.tracking import StallCheck
 from salus_ros.robot.model import ArmModel
-from salus_ros.types import Cause, InterventionState, JointTrajectory, Mode
+from salus_ros.types import Cause, Floats, InterventionState, JointTrajectory, Mode
 
-_STOP_AT_MEASURED: Final = frozenset({Cause.CONTACT, Cause.CONTACT_FORCE, Cause.TRACKING_ERROR, Cause.STALL})
-"""Stops at the place measured at once: the command is where the arm cannot or must not go."""
+_STOP_AT_MEASURED: Final = frozenset(
+    {
+        Trigger(Mode.ASSIST, Cause.CONTACT),
+        Trigger(Mode.ASSIST, Cause.STALL),
+        Trigger(Mode.HOLD, Cause.TRACKING_ERROR),
+        Trigger(Mode.EMERGENCY_STOP, Cause.CONTACT_FORCE),
+    }
+)
+"""Stop at the place measured at once, whatever the mode: the command is where the arm cannot go, must not go,
+or is no more."""
 
 _RETRACED: Final = frozenset({Cause.FORESEEN_DROP, Cause.FORESEEN_MISS, Cause.AFTER_STOP})
 """Replans that first drive a little of the path back."""
@@ -86,6 +95,10 @@ class Gate:
         self._last_s = math.nan
         self._counts = dict.fromkeys(Mode, 0)
         self._fault = ""
+        self._present: frozenset[Trigger] = frozenset()
+        self._lost = False
+        """Where the controller is by now is unknown: the clock stood, or an update failed. What it was sent
+        last ends in rest; until it is found there it gets nothing more."""
         self._motion: ArmMotion | None = None
         self._executing: Plan | None = None
         self._tried: Plan | None = None
@@ -107,8 +120,19 @@ class Gate:
             stop = Trigger(Mode.EMERGENCY_STOP, Cause.EXCEPTION)
             self._modes = replace(self._modes, held=self._modes.held | {stop})
             self._executing = None
+            self._lost = True
             answers = tuple(Answer(request, False, self._fault) for request in inputs.requests)
             return self._decision(now_s, inputs, answers, None, None, None, (), entered=True)
+
+    def report(self, now_s: float) -> GateReport:
+        """How near it is to acting; what is commanded counts, or what is measured while nothing is."""
+        motion, robot = self._motion, self._senses.robot
+        limits: tuple[LimitReport, ...] = ()
+        if motion is not None:
+            limits = self._limits.use(motion.position, motion.velocity)
+        elif robot is not None:
+            limits = self._limits.use(robot.joint_position_rad, robot.joint_velocity_rad_s)
+        return GateReport(self._senses.inputs(now_s), limits)
 
     def _renew_motion_state(self) -> None:
         """Forget the plan and what was driven: at activation."""
@@ -126,6 +150,7 @@ class Gate:
         self._retrace_due = self._retracing = False
         self._asked_s = -math.inf
         self._gripper_sent_m = math.nan
+        self._lost = False
         self._driven.clear()
         self._stall.reset()
 
@@ -136,6 +161,7 @@ class Gate:
             self._bar_s = inputs.ros_time_s
             self._history.clear()
         self._advance(inputs.ros_time_s)
+        self._lost |= senses.clock.stands
 
         faults = inputs.faults
         if self._fault:
@@ -162,15 +188,21 @@ class Gate:
         for answer in answers:
             if answer.accepted and answer.request.kind in _NEWER_PLAN:
                 self._bar_s = inputs.ros_time_s
+                if facts.standing:
+                    # Somebody may have moved the arm meanwhile; a hold where it was would make it leap.
+                    self._place_at_measured(now_s)
         self._on_change(before, now_s, inputs)
 
         trigger = self._modes.trigger
         entered = trigger.mode != self._last_mode
         command, gripper_m = None, None
         if self._motion is not None and self._modes.active:
-            gripper_m = self._move(trigger, entered, now_s, inputs.ros_time_s)
-            command = self._checked(self._motion)
-            self._senses.tracking.command(self._motion.position)
+            came, self._present = facts.present - self._present, facts.present
+            gripper_m = self._move(trigger, came, now_s, inputs.ros_time_s)
+            if not self._lost and (entered or senses.clock.step_s > 0.0):
+                # When no time has passed, what was sent last still holds.
+                command = self._checked(self._motion)
+                senses.tracking.command(self._motion.position)
         request_replan = self._ask(now_s)
         would = max((t.mode for t in learned), default=None) if muted else None
         return self._decision(
@@ -221,7 +253,9 @@ class Gate:
         if self._motion is None:
             return True
         if self._modes.leaving != Cause.NONE:
-            return self._motion.standing
+            return self._motion.standing or self._lost
+        if self._lost:
+            return False
         retracing = self._modes.mode == Mode.REPLAN and (self._retrace_due or self._retracing)
         return self._motion.standing and self._settled and not retracing
 
@@ -252,6 +286,7 @@ class Gate:
                 self._limits.inside(measured), self._motion_limits, self._limits, self._entry_rules
             )
             self._renew_motion_state()
+            self._settled = True
             self._bar_s = inputs.ros_time_s
             self._counts = dict.fromkeys(Mode, 0)
             self._senses.renew_counters()
@@ -265,7 +300,9 @@ class Gate:
         if before.mode == Mode.ASSIST != after.mode and after.mode != Mode.EMERGENCY_STOP:
             self._senses.contact.reset()
 
-    def _move(self, trigger: Trigger, entered: bool, now_s: float, ros_time_s: float) -> float | None:
+    def _move(
+        self, trigger: Trigger, came: frozenset[Trigger], now_s: float, ros_time_s: float
+    ) -> float | None:
         """Do what the mode asks for; returns the gripper's opening when it is to change."""
         assert self._motion is not None
         if trigger.mode in FOLLOWING:
@@ -278,7 +315,10 @@ class Gate:
             self._executing = None
             self._settled = False
             self._rest_since_s = None
-        self._stand(trigger, entered, now_s)
+        if self._lost:
+            self._find(now_s)
+        else:
+            self._stand(trigger, not came.isdisjoint(_STOP_AT_MEASURED), now_s)
         if not self._standing():
             self._bar_s = ros_time_s
         return None
@@ -351,13 +391,13 @@ class Gate:
         self._gripper_sent_m = opening
         return opening
 
-    def _stand(self, trigger: Trigger, entered: bool, now_s: float) -> None:
+    def _stand(self, trigger: Trigger, at_measured: bool, now_s: float) -> None:
         """Come to rest, settle where the arm stands, and in a replan drive back a little."""
         motion, senses = self._motion, self._senses
         assert motion is not None
-        if trigger.cause in _STOP_AT_MEASURED and entered and not senses.robot_silent(now_s):
+        if at_measured and not senses.robot_silent(now_s):
             assert senses.measured is not None
-            motion.rest_at(senses.measured)
+            self._rest_at(senses.measured)
             self._driven.clear()
             self._settled, self._retrace_due, self._retracing = True, False, False
         if trigger.mode == Mode.REPLAN and self._retrace(trigger.cause, now_s):
@@ -401,11 +441,39 @@ class Gate:
         if silent:
             self._settled = waited
             return
-        assert senses.robot is not None
-        still = bool((np.abs(senses.robot.joint_velocity_rad_s) <= s.standing_rad_s).all())
-        if still or waited:
-            motion.rest_at(senses.robot.joint_position_rad)
+        assert senses.measured is not None
+        if senses.still or waited:
+            self._rest_at(senses.measured)
             self._settled = True
+
+    def _rest_at(self, measured: Floats) -> None:
+        assert self._motion is not None
+        if self._limits.in_box(measured):
+            self._motion.rest_at(measured)
+        else:
+            # The arm hangs out of the box a little; its command stays inside.
+            self._motion.stop()
+
+    def _find(self, now_s: float) -> None:
+        """Take up an arm that was lost, where it stands."""
+        if self._senses.clock.stands or self._senses.robot_silent(now_s):
+            self._rest_since_s = None
+            return
+        if self._rest_since_s is None:
+            self._rest_since_s = now_s
+        if self._senses.still or now_s - self._rest_since_s >= self.settings.settle_timeout_s:
+            self._place_at_measured(now_s)
+
+    def _place_at_measured(self, now_s: float) -> None:
+        """Hold where the arm is, whatever was commanded before."""
+        if self._motion is None or self._senses.robot_silent(now_s):
+            return
+        measured = self._senses.measured
+        assert measured is not None
+        self._motion.place(self._limits.inside(measured))
+        self._driven.clear()
+        self._senses.tracking.reset()
+        self._settled, self._lost, self._retrace_due, self._retracing = True, False, False, False
 
     def _ask(self, now_s: float) -> bool:
         """Whether to ask the policy for a fresh plan now."""
@@ -456,7 +524,8 @@ class Gate:
                 stamp_s=inputs.ros_time_s,
                 mode=trigger.mode,
                 cause=trigger.cause,
-                reason=self._why(trigger, entered),
+                reason=self._why(trigger, entered)
+                + (f"; learned risk alone would lead to {would.name}" if would is not None else ""),
                 speed_scale=motion.speed if motion is not None and not self._retracing else 0.0,
                 sequence=self._executing.output.sequence if self._executing is not None else -1,
                 path_time_s=motion.path_time_s if following and motion is not None else math.nan,
@@ -475,7 +544,7 @@ class Gate:
             answers=answers,
             risk_would=would,
             refused=refused,
-            standing=motion is None or motion.standing,
+            standing=motion is None or motion.standing or self._lost,
         )
 
     def _why(self, trigger: Trigger, entered: bool) -> str:

@@ -68,6 +68,8 @@ class Fault:
 
     cause: Cause
     detail: str = ""
+    refused: bool = False
+    """It only says that a message could not be read: the message is refused, and its silence counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salus_ros.intervention.path import JointPath
+from salus_ros.intervention.report import LimitReport
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats, JointTrajectory
 
@@ -44,7 +45,7 @@ class Limits:
         reserve = self._margin_rad if margin else -_ROUNDING
         above = (self._arm.position_lower_rad + reserve <= position).all(axis=1)
         below = (position <= self._arm.position_upper_rad - reserve).all(axis=1)
-        good = np.logical_and.reduce([above, below, self._in_box(position)])
+        good = np.logical_and.reduce([above, below, self.in_box(position)])
         bad = np.flatnonzero(~good)
         if len(bad) == 0:
             return path.end_s
@@ -85,10 +86,31 @@ class Limits:
         if not ((np.abs(begin) <= bound) & (np.abs(end) <= bound)).all():
             return "it exceeds a joint acceleration limit"
         # The box is for motion: an arm that already stands outside it may stand there.
-        if gap.any() and not self._in_box(command.position_rad).all():
+        if gap.any() and not self.in_box(command.position_rad).all():
             return "it leaves the workspace box"
         return ""
 
-    def _in_box(self, position: Floats) -> NDArray[np.bool_]:
+    def use(self, position: Floats, velocity: Floats) -> tuple[LimitReport, ...]:
+        """How much of each limit is used at a place and velocity: (J,) each."""
+        arm = self._arm
+        middle = 0.5 * (arm.position_lower_rad + arm.position_upper_rad)
+        of_range = np.abs(position - middle) / (arm.position_upper_rad - middle)
+        of_speed = np.abs(velocity) / arm.velocity_limit_rad_s
+        place = arm.forward(position)[:3, 3]
+        center = 0.5 * (self._lower_m + self._upper_m)
+        of_box = np.abs(place - center) / (self._upper_m - center)
+        joint, fast, axis = int(of_range.argmax()), int(of_speed.argmax()), int(of_box.argmax())
+        return (
+            LimitReport(
+                "joint positions", float(of_range[joint]), f"joint {joint + 1} at {position[joint]:.3f} rad"
+            ),
+            LimitReport(
+                "joint velocities", float(of_speed[fast]), f"joint {fast + 1} at {velocity[fast]:.3f} rad/s"
+            ),
+            LimitReport("workspace box", float(of_box[axis]), f"{'xyz'[axis]} = {place[axis]:.3f} m"),
+        )
+
+    def in_box(self, position: Floats) -> NDArray[np.bool_]:
+        """(..., J) to (...): whether the tool is in the workspace box."""
         place = self._arm.forward(position)[..., :3, 3]
         return np.asarray(((self._lower_m <= place) & (place <= self._upper_m)).all(axis=-1))

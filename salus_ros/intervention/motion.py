@@ -15,6 +15,9 @@ from salus_ros.types import Floats, JointTrajectory
 
 _ENTRY_STEP_S: Final = 0.01
 _SHORTEST_PATH_S: Final = 0.03
+_PLACING_S: Final = 0.3
+"""What a controller may take to come from where it holds the arm to where the arm is: gentle over the few
+hundredths of a radian that an arm sags or lags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,22 @@ class ArmMotion:
         self._motion = motion
         self._limits = limits
         self._entry = entry
-        self._follower: Follower | None = None
-        self._rest: RestMove | None = None
-        self._rest_elapsed_s = 0.0
+        self.advanced_s = 0.0
+        """Path time that the last :meth:`advance` was worth."""
+        self.place(position)
+
+    def place(self, position: Floats) -> None:
+        """Take the arm to be here, at rest, whatever was commanded before: (J,), inside the limits.
+
+        What the controller holds is not known then, so it gets time to come here.
+        """
         self.position: Floats = position
         """(J,) commanded now."""
         self.velocity: Floats = np.zeros_like(position)
         """(J,) commanded now."""
-        self.advanced_s = 0.0
-        """Path time that the last :meth:`advance` was worth."""
+        self._follower: Follower | None = None
+        self._rest = RestMove(position, self.velocity, position, _PLACING_S)
+        self._rest_elapsed_s = 0.0
 
     def advance(self, step_s: float) -> None:
         """Time has passed, in which the controller went along what it was sent last."""
@@ -70,7 +80,7 @@ class ArmMotion:
             self.advanced_s = self._follower.path_time_s - before_s
             self.position, by_path_time, _ = self._follower.state()
             self.velocity = by_path_time * self._follower.speed
-        elif self._rest is not None:
+        else:
             self._rest_elapsed_s += step_s
             self.position, self.velocity = self._rest.at(self._rest_elapsed_s)
 
@@ -79,14 +89,14 @@ class ArmMotion:
         """Whether the command rests now and what is in hand does not move it."""
         if self._follower is not None:
             return self._follower.standing
-        return self._rest is None or self._rest_elapsed_s >= self._rest.duration_s
+        return self._rest_elapsed_s >= self._rest.duration_s
 
     @property
     def rest_in_s(self) -> float:
         """Time until the command in hand rests by itself."""
         if self._follower is not None:
             return self._follower.rest_in_s
-        return max(self._rest.duration_s - self._rest_elapsed_s, 0.0) if self._rest is not None else 0.0
+        return max(self._rest.duration_s - self._rest_elapsed_s, 0.0)
 
     @property
     def speed(self) -> float:
@@ -116,6 +126,8 @@ class ArmMotion:
         if last_s < path.start_s:
             return _Place(objection="it leaves the joint limits or the workspace box at once")
         window_s = self._entry.window_s if anywhere else 0.0
+        if due_s - window_s > last_s:
+            return _Place(objection=f"it was over {due_s - path.end_s:.3f} s ago")
         first = min(max(due_s - window_s, path.start_s), last_s)
         latest = max(min(due_s + window_s, last_s), first)
         cells = max(round((latest - first) / _ENTRY_STEP_S), 1)
@@ -139,13 +151,15 @@ class ArmMotion:
         joined = path.ending_at(min(path.end_s, end_s)).joined(
             place.time_s, self._entry.blend_s, self.position, *self._derivatives(path, place.time_s)
         )
+        if joined.blend_reach_rad > self._entry.blend_rad:
+            return Entry(False, f"the way to it leads {joined.blend_reach_rad:.3f} rad away from it")
         joined = joined.ending_at(min(joined.end_s, self._limits.admissible_end_s(joined, margin=False)))
         if joined.end_s < place.time_s + 0.5 * _SHORTEST_PATH_S:
             return Entry(False, "the way to it leaves the joint limits or the workspace box")
         follower = Follower(joined, self._motion, self.speed)
         if not follower.allows(self.speed):
             return Entry(False, speed=follower.entry_speed)
-        self._follower, self._rest = follower, None
+        self._follower = follower
         return Entry(True)
 
     def _derivatives(self, path: JointPath, entry_s: float) -> tuple[Floats, Floats]:
@@ -183,8 +197,4 @@ class ArmMotion:
         """What the controller is sent."""
         if self._follower is not None:
             return self._follower.trajectory()
-        if self._rest is not None:
-            return self._rest.trajectory_from(self._rest_elapsed_s, self._motion.lead_s)
-        return JointTrajectory(
-            np.array([self._motion.lead_s]), self.position[None, :].copy(), np.zeros((1, len(self.position)))
-        )
+        return self._rest.trajectory_from(self._rest_elapsed_s, self._motion.lead_s)

@@ -18,6 +18,7 @@ _CORRECTIONS: Final = 40
 
 _STEP_MIN_S: Final = 0.005
 _CHECKS_PER_SEGMENT: Final = 4
+_BLEND_LOOKS: Final = np.arange(17) / 16.0
 
 
 class PathError(ValueError):
@@ -82,6 +83,14 @@ class JointPath:
                 velocity[inside] += first
                 acceleration[inside] += second
         return position, velocity, acceleration
+
+    @property
+    def blend_reach_rad(self) -> float:
+        """How far the blend leads away from the path's own points, at most; 0 without one."""
+        if self._blend is None:
+            return 0.0
+        offset, _, _ = self._blend.at(self._blend.start_s + self._blend.duration_s * _BLEND_LOOKS)
+        return float(np.abs(offset).max())
 
     def ending_at(self, end_s: float) -> JointPath:
         """The same path, given up after ``end_s``."""

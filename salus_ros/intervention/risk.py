@@ -106,7 +106,8 @@ class RiskJudge:
 
     def _slow(self, level: float, now_s: float) -> bool:
         s = self._settings
-        if level >= s.slow_risk:
+        slow = Trigger(Mode.SLOW_DOWN, Cause.RISK)
+        if self._persists(slow, level >= s.slow_risk, s.slow_persistence):
             self._slowing = True
         if level >= s.slow_risk_clear or not self._slowing:
             self._low_since_s = None

@@ -13,24 +13,19 @@ from salus_ros.intervention.contact import ContactSense
 from salus_ros.intervention.inputs import Fault, GateInputs, RequestKind
 from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.path import JointPath, PathError, spline
+from salus_ros.intervention.report import InputReport
 from salus_ros.intervention.risk import RiskJudge
 from salus_ros.intervention.rules import FAULT_MODES, Trigger
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.intervention.tracking import JumpCheck, TrackingCheck
 from salus_ros.intervention.watchdogs import RosTime, Watchdogs
 from salus_ros.robot.model import ArmModel
-from salus_ros.types import Cause, FailurePrediction, Floats, Mode, PolicyOutput, RobotState
+from salus_ros.types import Cause, Floats, Mode, PolicyOutput, RobotState
 
 _ROBOT: Final = "joint states"
 _POLICY: Final = "policy output"
 _PREDICTION: Final = "failure prediction"
 _BUTTON: Final = "emergency stop button"
-
-_REFUSED_ONLY: Final = frozenset({Cause.POLICY_INVALID, Cause.PREDICTION_INVALID, Cause.JOINT_STATE_INVALID})
-"""Faults that say that a message could not be read: it is refused, and its silence counts."""
-
-_PREDICTION_AGE_MAX_S: Final = 0.5
-_ROBOT_AGE_MAX_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +72,7 @@ class Senses:
         self.refused_count = 0
         self.overrun_count = 0
         self._bad_plans = 0
-        self._plan_stamp_s = -math.inf
-        self._prediction_stamp_s = -math.inf
+        self._robot_stamp_s = self._plan_stamp_s = self._prediction_stamp_s = -math.inf
         self._overruns = 0
         self._last_s = math.nan
         self._armed = False
@@ -127,6 +121,19 @@ class Senses:
                 self._watchdogs.hear(_BUTTON, now_s)
         return tuple(refused)
 
+    def inputs(self, now_s: float) -> tuple[InputReport, ...]:
+        """How long each input has been silent."""
+        required = {_PREDICTION: self._settings.monitor == "required", _BUTTON: self._settings.button}
+        return tuple(
+            InputReport(
+                name,
+                self._watchdogs.silence_s(name, now_s),
+                self._watchdogs.deadline_s(name),
+                required.get(name, True),
+            )
+            for name in (_ROBOT, _POLICY, _PREDICTION, _BUTTON)
+        )
+
     def missing(self, now_s: float) -> str:
         """What stands against an activation, in words; empty if nothing does."""
         names = [_ROBOT, _POLICY]
@@ -152,6 +159,13 @@ class Senses:
         """(J,) the newest measured position; ``None`` before the first."""
         return None if self.robot is None else self.robot.joint_position_rad
 
+    @property
+    def still(self) -> bool:
+        """Whether every joint is measured to stand; an arm without measured velocities never is."""
+        return self.robot is not None and bool(
+            (np.abs(self.robot.joint_velocity_rad_s) <= self._settings.standing_rad_s).all()
+        )
+
     def robot_silent(self, now_s: float) -> bool:
         """Whether joint states are too old to act on."""
         return not self._watchdogs.fresh(_ROBOT, now_s)
@@ -167,7 +181,7 @@ class Senses:
                 self.details[cause] = detail
 
         for fault in faults:
-            if fault.cause not in _REFUSED_ONLY:
+            if not fault.refused:
                 mode = FAULT_MODES.get(fault.cause, Mode.EMERGENCY_STOP)
                 cause = fault.cause if fault.cause in FAULT_MODES else Cause.EXCEPTION
                 add(mode, cause, fault.detail)
@@ -211,15 +225,16 @@ class Senses:
         self.clock.update(now_s, ros_time_s)
         if self.clock.jumped:
             # Stamps from before the jump say nothing about what comes after it.
-            self._plan_stamp_s = self._prediction_stamp_s = -math.inf
+            self._robot_stamp_s = self._plan_stamp_s = self._prediction_stamp_s = -math.inf
             self._jumps.reset()
             self.tracking.reset()
             self.plan = None
         step = now_s - self._last_s
         self._last_s = now_s
-        if step > self._settings.overrun_factor * self._settings.period_s:
-            self.overrun_count += 1
-            self._overruns += 1
+        missed = step // (self._settings.overrun_factor * self._settings.period_s)
+        if missed >= 1:
+            self.overrun_count += int(missed)
+            self._overruns += int(missed)
         elif step >= 0.5 * self._settings.period_s:
             # A tick outside the period, because a stop came, says nothing about the period.
             self._overruns = 0
@@ -229,16 +244,21 @@ class Senses:
         if state is None:
             return ""
         why = checks.robot_state(state, len(self._arm.joint_names)) or self._stamp_objection(
-            _ROBOT, state.stamp_s, inputs.ros_time_s, _ROBOT_AGE_MAX_S
+            _ROBOT, state.stamp_s, inputs.ros_time_s, self._settings.joint_state_age_max_s
         )
+        if not why and state.stamp_s < self._robot_stamp_s:
+            why = f"{_ROBOT}: older than the ones before"
         if why:
             return why
         if self._armed:
             self._impossible = self._jumps.objection(state)
             self.contact.feel(state)
             self.tracking.measure(state.joint_position_rad)
+        if state.stamp_s > self._robot_stamp_s or self.clock.step_s == 0.0:
+            # Who repeats a stamp while the clock goes on repeats what it said: that is silence.
+            self._watchdogs.hear(_ROBOT, now_s)
+        self._robot_stamp_s = state.stamp_s
         self.robot = state
-        self._watchdogs.hear(_ROBOT, now_s)
         return ""
 
     def _take_plan(self, now_s: float, inputs: GateInputs) -> str:
@@ -275,22 +295,20 @@ class Senses:
         if prediction is None or self._settings.monitor == "absent":
             return ""
         why = checks.prediction(prediction) or self._stamp_objection(
-            _PREDICTION, prediction.stamp_s, inputs.ros_time_s, _PREDICTION_AGE_MAX_S
+            _PREDICTION, prediction.stamp_s, inputs.ros_time_s, self._settings.prediction_age_max_s
         )
         if not why and prediction.stamp_s < self._prediction_stamp_s:
             why = f"{_PREDICTION}: older than the one before"
         if why:
             return why
+        if prediction.stamp_s > self._prediction_stamp_s:
+            self._watchdogs.hear(_PREDICTION, now_s)
         self._prediction_stamp_s = prediction.stamp_s
-        self._watchdogs.hear(_PREDICTION, now_s)
-        self._judge(prediction, now_s)
+        self.risk.hear(prediction, now_s)
         return ""
 
-    def _judge(self, prediction: FailurePrediction, now_s: float) -> None:
-        self.risk.hear(prediction, now_s)
-
     def _take_unreadable(self, fault: Fault) -> str:
-        if fault.cause not in _REFUSED_ONLY:
+        if not fault.refused:
             return ""
         if fault.cause is Cause.POLICY_INVALID:
             self._bad_plans += 1

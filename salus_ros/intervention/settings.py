@@ -23,7 +23,10 @@ class GateSettings(BaseModel):
     )
     overruns_to_hold: int = Field(3, ge=1, description="Missed control periods in a row that lead to HOLD.")
     overrun_factor: float = Field(
-        2.0, gt=1, description="A tick later than this many periods after the last one missed its period."
+        2.0,
+        gt=1,
+        description="A tick later than this many periods after the last one missed its period; one that is "
+        "later by a multiple of it missed as many.",
     )
     clock_stall_s: float = Field(
         0.2, gt=0, description="The ROS clock may stand still for this long before time is unsound [s]."
@@ -57,6 +60,12 @@ class GateSettings(BaseModel):
     )
     stamp_ahead_max_s: float = Field(
         0.05, ge=0, description="How far a stamp may lie ahead of the ROS clock [s]."
+    )
+    prediction_age_max_s: float = Field(
+        0.5, gt=0, description="An older failure prediction is refused on arrival [s]."
+    )
+    joint_state_age_max_s: float = Field(
+        0.2, gt=0, description="Older joint states are refused on arrival [s]."
     )
     plan_points_max: int = Field(400, ge=2, description="Longer chunks are refused [points].")
 
@@ -150,6 +159,7 @@ class GateSettings(BaseModel):
     slow_risk_clear: float = Field(
         0.2, ge=0, le=1, description="Relative risk below which it stops slowing down."
     )
+    slow_persistence: int = Field(2, ge=1, description="Predictions in a row before slowing down.")
     slow_clear_s: float = Field(
         0.3, ge=0, description="The risk must stay below for this long to stop slowing down [s]."
     )

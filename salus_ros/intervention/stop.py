@@ -86,11 +86,14 @@ class RestMove:
         return position[0], velocity[0]
 
     def trajectory_from(self, elapsed_s: float, first_s: float) -> JointTrajectory:
-        """What is left of it after ``elapsed_s``; its first point lies at least ``first_s`` ahead."""
+        """What is left of it after ``elapsed_s``; its first point lies at least ``first_s`` ahead.
+
+        A move that leads nowhere is its end alone: how the controller comes there is up to it.
+        """
         left = self.duration_s - elapsed_s
-        if left <= first_s:
+        if left <= first_s or (self.start_rad is self.target_rad and not self.start_velocity_rad_s.any()):
             still = np.zeros_like(self.target_rad)[None]
-            return JointTrajectory(np.array([first_s]), self.target_rad[None].copy(), still)
+            return JointTrajectory(np.array([max(left, first_s)]), self.target_rad[None].copy(), still)
         times = first_s + (left - first_s) * _FRACTIONS
         position, velocity = self._at((elapsed_s + times) / self.duration_s)
         velocity[-1] = 0.0

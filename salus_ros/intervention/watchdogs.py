@@ -35,6 +35,10 @@ class Watchdogs:
         """Time since the input was heard; infinite if never."""
         return now_s - self._heard_s.get(name, -math.inf)
 
+    def deadline_s(self, name: str) -> float:
+        """After which silence an input is late."""
+        return self._deadlines_s[name]
+
     def fresh(self, name: str, now_s: float) -> bool:
         """Whether the input was heard within its deadline, armed or not."""
         return self.silence_s(name, now_s) <= self._deadlines_s[name] + _ROUNDING_S
@@ -62,6 +66,8 @@ class RosTime:
         """Path time that this tick is worth at full speed."""
         self.jumped = False
         """The clock went backwards or leapt at this tick."""
+        self.stands = True
+        """There is no clock, or it has not moved for too long: where the controller is by now is unknown."""
         self.sound = False
 
     def update(self, now_s: float, ros_s: float) -> None:
@@ -70,8 +76,8 @@ class RosTime:
         ros_step = ros_s - self._ros_s
         self.step_s, self.jumped = 0.0, False
         if not math.isfinite(ros_s):
-            self.sound = False
-            self._steady_s = now_s
+            self.stands, self.sound = True, False
+            self._steady_s, self._ros_s = now_s, math.nan
             return
         if math.isnan(self._ros_s):
             self._moved_s = now_s
@@ -84,4 +90,5 @@ class RosTime:
             self.step_s = min(ros_step, 2.0 * max(steady_step, 0.0) + self._period_s)
             self._moved_s = now_s
         self._steady_s, self._ros_s = now_s, ros_s
-        self.sound = not self.jumped and now_s - self._moved_s <= self._stall_s
+        self.stands = now_s - self._moved_s > self._stall_s
+        self.sound = not (self.jumped or self.stands)

@@ -29,9 +29,16 @@ class Health:
 class Diagnostics:
     """Publishes what ``health`` returns; exceptions counted by the node make a warning of an OK."""
 
-    def __init__(self, node: GuardedNode, health: Callable[[], Health]) -> None:
+    def __init__(
+        self,
+        node: GuardedNode,
+        health: Callable[[], Health],
+        parts: Callable[[], Mapping[str, Health]] | None = None,
+    ) -> None:
+        """``parts``: more statuses of this node, by name."""
         self._node = node
         self._health = health
+        self._parts = parts
         self._publisher = node.create_publisher(
             DiagnosticArray, qos.DIAGNOSTICS, qos.profile(qos.DIAGNOSTICS)
         )
@@ -43,13 +50,17 @@ class Diagnostics:
         level, message = health.level, health.message
         if errors and level == OK:
             level, message = WARN, f"{message}; {sum(errors.values())} exceptions in callbacks"
-        status = DiagnosticStatus(level=level, name=self._node.get_name(), message=message)
-        status.values = [
-            KeyValue(key=key, value=_text(value)) for key, value in {**health.values, **errors}.items()
-        ]
-        array = DiagnosticArray(status=[status])
+        name = self._node.get_name()
+        array = DiagnosticArray(status=[_status(name, Health(level, message, {**health.values, **errors}))])
+        if self._parts is not None:
+            array.status += [_status(f"{name}: {part}", one) for part, one in self._parts().items()]
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
+
+
+def _status(name: str, health: Health) -> DiagnosticStatus:
+    values = [KeyValue(key=key, value=_text(value)) for key, value in health.values.items()]
+    return DiagnosticStatus(level=health.level, name=name, message=health.message, values=values)
 
 
 def _text(value: Any) -> str:

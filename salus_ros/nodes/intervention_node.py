@@ -35,7 +35,7 @@ from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Answer, Decision, Fault, GateInputs, Request, RequestKind
 from salus_ros.intervention.latch import LatchFile, LatchRecord
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.nodes import diagnostics, qos
+from salus_ros.nodes import diagnostics, gate_health, qos
 from salus_ros.nodes.conversions import (
     gripper_to_message,
     intervention_state_to_message,
@@ -47,7 +47,7 @@ from salus_ros.nodes.drivers import TriggerServices
 from salus_ros.nodes.lifecycle import ManagedNode, run_node, write_log
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.polling import subscribe
-from salus_ros.nodes.publishers import BoundPublisher, foreign_writers
+from salus_ros.nodes.publishers import BoundPublisher, SoleWriter
 from salus_ros.nodes.robot import Robot, RobotSettings
 from salus_ros.types import Cause, FailurePrediction, InterventionState, Mode, PolicyOutput, RobotState
 
@@ -64,6 +64,15 @@ ACKNOWLEDGE_S: Final = 0.3
 
 CHANGEABLE: Final = frozenset(GateSettings.model_fields) - {"period_s"}
 """Parameters that may change at run time; they hold from the next activation on."""
+
+_SECOND_WRITER: Final = {
+    qos.ARM_COMMAND: Cause.SECOND_COMMAND_PUBLISHER,
+    qos.GRIPPER_COMMAND: Cause.SECOND_COMMAND_PUBLISHER,
+    qos.POLICY_OUTPUT: Cause.SECOND_POLICY_PUBLISHER,
+    qos.FAILURE_PREDICTION: Cause.PREDICTION_INVALID,
+    qos.JOINT_STATES: Cause.JOINT_STATE_INVALID,
+}
+"""The guarded topics, and what a second publisher on each is a cause of."""
 
 _RESOLUTIONS: Final = {
     ResolveAssistance.Request.RESUME: RequestKind.RESUME,
@@ -115,6 +124,7 @@ class InterventionNode(ManagedNode):
         self._gate_settings = self._settings.gate()
         self._renewal_due = False
         self._robot = Robot.load(self._settings.robot)
+        self._arm_joints = frozenset(self._robot.arm.joint_names)
         self._latch = LatchFile(self._latch_path())
         self._latched = False
         self._gate = self._new_gate()
@@ -123,9 +133,10 @@ class InterventionNode(ManagedNode):
         self._newest_plan: PolicyOutput | None = None
         self._newest_prediction: FailurePrediction | None = None
         self._events: list[Fault] = []
-        self._foreign_writers = ""
         self._decision: Decision | None = None
         self._published: tuple[Any, ...] = ()
+        self._seconds_in = dict.fromkeys(Mode, 0.0)
+        self._last_tick_s = time.monotonic()
         self._next_publication_s = self._next_look_s = self._next_collection_s = 0.0
 
         self._arm_publisher = self.create_lifecycle_publisher(
@@ -141,11 +152,20 @@ class InterventionNode(ManagedNode):
         self._latched_stop_services = TriggerServices(self, self._settings.latched_stop_services)
         self._resume_services = TriggerServices(self, self._settings.resume_services)
         self._replan_client = self.create_client(RequestReplan, qos.REQUEST_REPLAN)
-        self._policy = BoundPublisher(self, qos.POLICY_OUTPUT)
+        self._writers = {
+            topic: SoleWriter(self, topic, self._act_on_writers)
+            for topic in (qos.ARM_COMMAND, qos.GRIPPER_COMMAND)
+        }
+        self._bound = {
+            qos.POLICY_OUTPUT: BoundPublisher(self, qos.POLICY_OUTPUT),
+            qos.FAILURE_PREDICTION: BoundPublisher(self, qos.FAILURE_PREDICTION),
+            # A gripper's driver may publish its own joints there.
+            qos.JOINT_STATES: BoundPublisher(self, qos.JOINT_STATES, shared=True),
+        }
         self._subscribe()
         self._serve()
         self.create_steady_timer(self._settings.period_s, self._tick)
-        self._diagnostics = diagnostics.Diagnostics(self, self._health)
+        self._diagnostics = diagnostics.Diagnostics(self, self._health, self._health_of_parts)
 
     def _latch_path(self) -> Path:
         if self._settings.latch_file:
@@ -170,6 +190,7 @@ class InterventionNode(ManagedNode):
             qos.JOINT_STATES,
             self.guard(self._take_joint_state),
             qos.profile(qos.JOINT_STATES, depth=20),
+            events=SubscriptionEventCallbacks(matched=self._look_at(qos.JOINT_STATES)),
         )
         subscribe(
             self,
@@ -178,18 +199,25 @@ class InterventionNode(ManagedNode):
             qos.POLICY_OUTPUT,
             self.guard(self._take_policy_output),
             qos.profile(qos.POLICY_OUTPUT),
+            events=SubscriptionEventCallbacks(
+                deadline=self._count("policy deadlines missed"),
+                liveliness=self._count("changes of the policy's liveliness"),
+                matched=self._look_at(qos.POLICY_OUTPUT),
+            ),
         )
+        read_prediction = self.guard(self._take_prediction)
         self._prediction_subscription = self.create_subscription(
             FailurePredictionMessage,
             qos.FAILURE_PREDICTION,
-            self.guard(self._take_prediction),
+            lambda message, info: read_prediction(message, info),  # rclpy counts the arguments
             qos.profile(qos.FAILURE_PREDICTION),
             event_callbacks=SubscriptionEventCallbacks(
                 deadline=self._count("prediction deadlines missed"),
                 liveliness=self._count("changes of the monitor's liveliness"),
+                matched=self._look_at(qos.FAILURE_PREDICTION),
             ),
         )
-        self.create_subscription(
+        self._button_subscription = self.create_subscription(
             Bool,
             qos.EMERGENCY_STOP_BUTTON,
             self.guard(self._take_button),
@@ -218,6 +246,18 @@ class InterventionNode(ManagedNode):
 
         return count
 
+    def _look_at(self, topic: str) -> Callable[[Any], None]:
+        def look(_event: Any) -> None:
+            self._bound[topic].look()
+            self._act_on_writers()
+
+        return self.guard(look)
+
+    def _act_on_writers(self) -> None:
+        """Somebody came or went: what follows from it does not wait for the period."""
+        if self.active:
+            self._step()
+
     # Transitions
 
     def configure(self) -> None:
@@ -236,11 +276,11 @@ class InterventionNode(ManagedNode):
         if self._renewal_due and self._mode() != Mode.EMERGENCY_STOP:
             # Never while latched: the latch in memory must not depend on a file that could not be written.
             self._gate, self._renewal_due = self._new_gate(), False
-        self._policy.bind_anew()
+        self._bind_anew()
         end_s = time.monotonic() + self._settings.activation_timeout_s
         request = Request(RequestKind.ACTIVATE, "lifecycle")
         while True:
-            self._take_waiting_prediction()
+            self._take_waiting()
             answer = self._step(request)
             if answer.accepted:
                 self._resume_services.call()
@@ -279,36 +319,46 @@ class InterventionNode(ManagedNode):
 
     # Inputs
 
-    def _take_joint_state(self, message: JointState, _info: Mapping[str, Any]) -> None:
+    def _bind_anew(self) -> None:
+        for bound in self._bound.values():
+            bound.bind_anew()
+
+    def _take_joint_state(self, message: JointState, info: Mapping[str, Any]) -> None:
+        if self._arm_joints.isdisjoint(message.name):
+            return
+        if not self._bound[qos.JOINT_STATES].obeyed(info["publisher_gid"]["data"]):
+            return
         try:
             self._newest_robot = self._robot.state(message)
         except SalusError as error:
             self._refuse(Cause.JOINT_STATE_INVALID, error)
 
     def _take_policy_output(self, message: PolicyOutputMessage, info: Mapping[str, Any]) -> None:
-        if not self._policy.obeyed(info["publisher_gid"]["data"]):
-            self._counts["policy outputs of another publisher"] += 1
+        if not self._bound[qos.POLICY_OUTPUT].obeyed(info["publisher_gid"]["data"]):
             return
         try:
             self._newest_plan = policy_output_from_message(message, self._robot.arm.joint_names)
         except SalusError as error:
             self._refuse(Cause.POLICY_INVALID, error)
 
-    def _take_prediction(self, message: FailurePredictionMessage) -> None:
+    def _take_prediction(self, message: FailurePredictionMessage, info: Mapping[str, Any]) -> None:
         """A prediction may stop the arm, so it does not wait for the period."""
-        self._read_prediction(message)
+        self._read_prediction(message, info)
         if self.active:
             self._step()
 
-    def _take_waiting_prediction(self) -> None:
-        """While a transition keeps the executor busy, predictions are read here."""
-        handle = self._prediction_subscription.handle
-        with handle:
-            taken = handle.take_message(FailurePredictionMessage, False)
-        if taken is not None:
-            self._read_prediction(taken[0])
+    def _take_waiting(self) -> None:
+        """While a transition keeps the executor busy, what it would have read is read here."""
+        for message, info in _waiting(self._prediction_subscription):
+            self._read_prediction(message, info)
+        for message, _ in _waiting(self._button_subscription):
+            self._take_button(message)
 
-    def _read_prediction(self, message: FailurePredictionMessage) -> None:
+    def _read_prediction(self, message: FailurePredictionMessage, info: Mapping[str, Any]) -> None:
+        if self._gate_settings.monitor == "absent":
+            return
+        if not self._bound[qos.FAILURE_PREDICTION].obeyed(info["publisher_gid"]["data"]):
+            return
         try:
             self._newest_prediction = prediction_from_message(message)
         except SalusError as error:
@@ -319,7 +369,7 @@ class InterventionNode(ManagedNode):
         self._step(Request(pressed, "button"))
 
     def _refuse(self, cause: Cause, error: SalusError) -> None:
-        self._events.append(Fault(cause, str(error)))
+        self._events.append(Fault(cause, str(error), refused=True))
         del self._events[:-100]  # a flood between two ticks must not grow the memory
         self.log_throttled(str(error), key=cause.name)
 
@@ -352,24 +402,26 @@ class InterventionNode(ManagedNode):
         now_s = time.monotonic()
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + GRAPH_PERIOD_S
-            self._foreign_writers = foreign_writers(self, qos.ARM_COMMAND) or foreign_writers(
-                self, qos.GRIPPER_COMMAND
-            )
-            self._policy.look()
+            for writer in self._writers.values():
+                writer.look()
+            for bound in self._bound.values():
+                bound.look()
         self._step()
+        self._seconds_in[self._mode()] += now_s - self._last_tick_s
+        self._last_tick_s = now_s
         if now_s >= self._next_collection_s:
             self._next_collection_s = now_s + COLLECT_PERIOD_S
-            gc.collect(0 if self.active else 2)
+            gc.collect()  # what the start left is frozen, so this is soon done
 
     def _step(self, *requests: Request) -> Answer:
         """One update of the gate; returns the answer to the first request."""
         self.poll()
         ros_time_s = self.get_clock().now().nanoseconds * 1e-9
         faults, self._events = self._events, []
-        if self._foreign_writers:
-            faults.append(Fault(Cause.SECOND_COMMAND_PUBLISHER, self._foreign_writers))
-        if self._policy.detail:
-            faults.append(Fault(Cause.SECOND_POLICY_PUBLISHER, self._policy.detail))
+        for topic, cause in _SECOND_WRITER.items():
+            writer = self._writers.get(topic) or self._bound[topic]
+            if writer.detail:
+                faults.append(Fault(cause, writer.detail))
         inputs = GateInputs(
             ros_time_s=ros_time_s if ros_time_s > 0.0 else math.nan,
             robot=self._newest_robot,
@@ -422,7 +474,7 @@ class InterventionNode(ManagedNode):
             self._keep_latch(state)
         for answer in decision.answers:
             if answer.accepted and answer.request.kind is RequestKind.RESET:
-                self._policy.bind_anew()
+                self._bind_anew()
                 self._resume_services.call()
         if decision.request_replan and self._replan_client.service_is_ready():
             after = max(state.sequence, 0)
@@ -443,29 +495,26 @@ class InterventionNode(ManagedNode):
     def _health(self) -> diagnostics.Health:
         if self._decision is None:
             return diagnostics.Health(diagnostics.WARN, "not running yet")
-        state = self._decision.state
-        values = {
-            "mode": state.mode.name,
-            "cause": state.cause.name,
-            "speed scale": state.speed_scale,
-            "replans": state.replan_count,
-            "calls for assistance": state.assist_count,
-            "protective stops": state.protective_stop_count,
-            "emergency stops": state.emergency_stop_count,
-            "refused messages": state.refused_message_count,
-            "missed periods": state.overrun_count,
-            **self._counts,
-        }
-        if self._decision.risk_would is not None:
-            values["risk would have led to"] = self._decision.risk_would.name
-        level = {
-            Mode.INACTIVE: diagnostics.OK,
-            Mode.NOMINAL: diagnostics.OK,
-            Mode.ASSIST: diagnostics.ERROR,
-            Mode.PROTECTIVE_STOP: diagnostics.ERROR,
-            Mode.EMERGENCY_STOP: diagnostics.ERROR,
-        }.get(state.mode, diagnostics.WARN)
-        return diagnostics.Health(level, f"{state.mode.name}: {state.reason}", values)
+        return gate_health.whole(self._decision, self._counts)
+
+    def _health_of_parts(self) -> Mapping[str, diagnostics.Health]:
+        if self._decision is None:
+            return {}
+        writers = {topic: (self._writers.get(topic) or self._bound[topic]).detail for topic in _SECOND_WRITER}
+        report = self._gate.report(time.monotonic())
+        return gate_health.parts(self._decision.state, report, writers, self._seconds_in)
+
+
+def _waiting(subscription: Any) -> list[tuple[Any, Mapping[str, Any]]]:
+    """What has come for a subscription that the executor does not read just now, with its info."""
+    found = []
+    with subscription.handle:
+        for _ in range(subscription.qos_profile.depth):
+            taken = subscription.handle.take_message(subscription.msg_type, False)
+            if taken is None:
+                break
+            found.append(taken)
+    return found
 
 
 def main() -> int:

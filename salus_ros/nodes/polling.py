@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -72,14 +73,31 @@ def subscribe(
     profile: QoSProfile,
     *,
     raw: bool = False,
+    events: SubscriptionEventCallbacks | None = None,
 ) -> Subscription:
-    """A subscription that is read by ``inbox.poll()`` only."""
+    """A subscription that is read by ``inbox.poll()`` only; its ``events`` come through the executor."""
 
     def unused(_message: Any) -> None:
         """The executor never calls it."""
 
     subscription = node.create_subscription(
-        message_type, topic, unused, profile, callback_group=inbox.group, raw=raw
+        message_type,
+        topic,
+        unused,
+        profile,
+        callback_group=inbox.group,
+        event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        raw=raw,
     )
+    add_events(node, subscription, events or SubscriptionEventCallbacks())
     inbox.add(subscription, callback)
     return subscription
+
+
+def add_events(node: Node, subscription: Subscription, events: SubscriptionEventCallbacks) -> None:
+    """Let the executor tell what happens to a subscription whose messages it does not read."""
+    group = node.default_callback_group
+    for handler in events.create_event_handlers(group, subscription.handle, subscription.topic_name):
+        subscription.event_handlers.append(handler)  # what destroys the subscription destroys it too
+        group.add_entity(handler)
+        node.add_waitable(handler)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+
+from salus_ros.nodes import qos
+from salus_ros.nodes.polling import PolledGroup, add_events
+
+_UNKNOWN = "_NODE_NAME_UNKNOWN_"
 
 
 def _gid(value: Sequence[int] | bytes) -> bytes:
@@ -14,32 +22,68 @@ def _gid(value: Sequence[int] | bytes) -> bytes:
 def _names(node: Node, topic: str) -> list[tuple[bytes, str]]:
     """Identity and full node name of every publisher on a topic, as the graph knows them now."""
     return [
-        (_gid(info.endpoint_gid), f"{info.node_namespace.rstrip('/')}/{info.node_name}")
+        (
+            _gid(info.endpoint_gid),
+            "a node not known by name yet"
+            if info.node_name == _UNKNOWN
+            else f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+        )
         for info in node.get_publishers_info_by_topic(topic)
     ]
 
 
-def foreign_writers(node: Node, topic: str) -> str:
-    """Who else publishes on a topic that this node alone may publish on; empty if nobody.
+class SoleWriter:
+    """A topic that this node alone may publish on."""
 
-    A second node of the same name counts too.
-    """
-    resolved = node.resolve_topic_name(topic)
-    own = node.get_fully_qualified_name()
-    names = [name for _, name in _names(node, resolved)]
-    others = sorted(name for name in names if name != own)
-    others += [own] * max(names.count(own) - 1, 0)
-    return f"{', '.join(others)} besides {own} on {resolved}" if others else ""
+    def __init__(self, node: Node, topic: str, on_change: Callable[[], None]) -> None:
+        """``on_change`` is called as soon as a publisher comes or goes, before the graph is asked again."""
+        self._node = node
+        self._topic = node.resolve_topic_name(topic)
+        self._on_change = on_change
+        self._writers = 1
+        self.detail = ""
+        """Who else publishes there, in words; empty if nobody."""
+        # Its messages are never read: a middleware that matches a writer with it says so at once.
+        profile = replace(qos.TABLE[topic], depth=1, reliable=False, latched=False).profile()
+        subscription = node.create_subscription(
+            qos.message_class(qos.TABLE[topic].message),
+            topic,
+            lambda _message: None,
+            profile,
+            callback_group=PolledGroup(),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
+        add_events(node, subscription, SubscriptionEventCallbacks(matched=self._matched))
+
+    def _matched(self, info: Any) -> None:
+        self._writers = info.current_count
+        self.look()
+        self._on_change()
+
+    def look(self) -> None:
+        """Ask the graph who publishes now. A second node of the same name counts too."""
+        own = self._node.get_fully_qualified_name()
+        names = [name for _, name in _names(self._node, self._topic)]
+        others = sorted(name for name in names if name != own)
+        others += [own] * max(names.count(own) - 1, 0)
+        if not others and self._writers > 1:
+            others = ["a node not known by name yet"]
+        self.detail = f"{', '.join(others)} besides {own} on {self._topic}" if others else ""
 
 
 class BoundPublisher:
     """The one publisher of a topic that is obeyed: the first heard after each binding."""
 
-    def __init__(self, node: Node, topic: str) -> None:
+    def __init__(self, node: Node, topic: str, *, shared: bool = False) -> None:
+        """``shared``: others may publish there what is none of ours; only who was :meth:`obeyed` in vain
+        counts as a stranger."""
         self._node = node
         self._topic = node.resolve_topic_name(topic)
+        self._shared = shared
         self._bound: bytes | None = None
         self._stranger: bytes | None = None
+        self.ignored = 0
+        """Messages of strangers."""
         self.detail = ""
         """Who is bound and who else publishes, in words; empty while there is nobody else."""
 
@@ -55,6 +99,7 @@ class BoundPublisher:
             self._bound = sender
         if sender == self._bound:
             return True
+        self.ignored += 1
         if self._stranger is None:
             self._stranger = sender
             self.look()
@@ -65,9 +110,12 @@ class BoundPublisher:
         if self._bound is None:
             return
         names = dict(_names(self._node, self._topic))
-        strangers = [gid for gid in names if gid != self._bound]
         if self._stranger is not None and self._stranger not in names:
             self._stranger = None
+        if self._shared:
+            strangers = [self._stranger] if self._stranger is not None else []
+        else:
+            strangers = [gid for gid in names if gid != self._bound]
         if not strangers:
             self.detail = ""
             return

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salus_ros.intervention.exploration import COLLISION, CONTACT, LATE, MISS, SLOW, WRITER, Edge
+from salus_ros.intervention.exploration import SETTINGS as EXPLORED_SETTINGS
 from salus_ros.intervention.inputs import RequestKind
 from salus_ros.intervention.modes import Facts, ModeSettings, ModeState, step
 from salus_ros.intervention.rules import FAULT_MODES, LEARNED, REASONS, RULES, Clear, Trigger
@@ -21,14 +23,10 @@ SETTINGS = ModeSettings(
     replan_timeout_s=1.0,
     assist_timeout_s=0.0,
 )
-SLOW = Trigger(Mode.SLOW_DOWN, Cause.RISK)
-MISS = Trigger(Mode.REPLAN, Cause.FORESEEN_MISS)
 LOST = Trigger(Mode.ASSIST, Cause.OUT_OF_DISTRIBUTION)
-CONTACT = Trigger(Mode.ASSIST, Cause.CONTACT)
-LATE = Trigger(Mode.HOLD, Cause.POLICY_LATE)
-COLLISION = Trigger(Mode.PROTECTIVE_STOP, Cause.FORESEEN_COLLISION)
 JOINTS = Trigger(Mode.EMERGENCY_STOP, Cause.JOINT_STATE_LATE)
-WRITER = Trigger(Mode.EMERGENCY_STOP, Cause.SECOND_COMMAND_PUBLISHER)
+pytestmark = pytest.mark.xdist_group("explored")
+
 PERSON = Trigger(Mode.EMERGENCY_STOP, Cause.PERSON)
 MOVING = Facts(standing=False)
 STANDING = Facts()
@@ -214,76 +212,17 @@ def test_latches_are_left_by_nothing_but_a_reset() -> None:
             assert rule.must_be_gone
 
 
-# Exhaustive exploration: one trigger of each way to be cleared, every request, standing or
-# moving, with and without a plan, from every state that can be reached. Two ticks reach every time limit.
-
-TICK_S = 0.3
-EXPLORED = ModeSettings(
-    hold_off_s=TICK_S,
-    replan_attempts=1,
-    protective_stops=1,
-    attempts_renew_s=2 * TICK_S,
-    replan_timeout_s=2 * TICK_S,
-    assist_timeout_s=0.0,
-)
-PRESENT = [
-    frozenset(),
-    *(frozenset({one}) for one in (SLOW, MISS, CONTACT, LATE, COLLISION, WRITER)),
-]
-DENYING = [frozenset(), frozenset({CONTACT}), frozenset({WRITER})]
-REQUESTS = [
-    kind
-    for kind in RequestKind
-    # As deactivate, or heartbeats that ask for nothing.
-    if kind not in (RequestKind.SHUTDOWN, RequestKind.BUTTON_PRESSED, RequestKind.BUTTON_RELEASED)
-]
-WHERE = [
-    Facts(standing=standing, plan_ready=ready, step_s=TICK_S, progress_s=TICK_S)
-    for standing in (True, False)
-    for ready in (True, False)
-]
-
-
-def coarse(state: ModeState) -> ModeState:
-    """Clocks and counters beyond their thresholds are all alike; without this the states would be endless."""
-    return replace(
-        state,
-        calm_s=TICK_S if state.calm_s >= TICK_S else 0.0,
-        renew_s=TICK_S if state.renew_s >= TICK_S and (state.replans or state.stops) else 0.0,
-        waiting_s=TICK_S if state.waiting_s >= TICK_S else 0.0,
-        unanswered_s=0.0,
-        replans=min(state.replans, 2),
-        stops=min(state.stops, 2),
-        inactive_cause=Cause.STARTUP,
-    )
-
-
-def explore() -> list[tuple[ModeState, Facts, RequestKind | None, ModeState, bool]]:
-    start = ModeState()
-    seen, frontier, edges = {start}, [start], []
-    while frontier:
-        state = frontier.pop()
-        for where in WHERE:
-            cases: list[tuple[frozenset[Trigger], RequestKind | None]] = [(one, None) for one in PRESENT]
-            cases += [(one, request) for one in DENYING for request in REQUESTS]
-            for present, request in cases:
-                facts = replace(where, present=present)
-                result = step(state, facts, (request,) if request else (), EXPLORED)
-                after = coarse(result.state)
-                edges.append((state, facts, request, after, bool(result.answers) and result.answers[0][0]))
-                if after not in seen:
-                    seen.add(after)
-                    frontier.append(after)
-    return edges
+# Exhaustive exploration
 
 
 @pytest.fixture(scope="module")
-def edges() -> list[tuple[ModeState, Facts, RequestKind | None, ModeState, bool]]:
-    return explore()
+def edges(explored: list[Edge]) -> list[tuple[ModeState, Facts, RequestKind | None, ModeState, bool]]:
+    return [(edge.before, edge.facts, edge.request, edge.after, edge.accepted) for edge in explored]
 
 
-def test_every_mode_can_be_reached(edges: list) -> None:
+def test_every_mode_can_be_reached_and_left_again(edges: list) -> None:
     assert {after.mode for *_, after, _ in edges} == set(Mode)
+    assert {state.mode for state, _, _, after, _ in edges if state.mode != after.mode} == set(Mode)
 
 
 def test_on_every_edge_an_emergency_stop_is_left_by_an_accepted_reset_alone(edges: list) -> None:
@@ -320,7 +259,7 @@ def test_on_every_edge_learned_risk_never_lowers_the_mode(edges: list) -> None:
         if not facts.present & LEARNED:
             continue
         without = replace(facts, present=facts.present - LEARNED)
-        spared = step(state, without, (request,) if request else (), EXPLORED).state
+        spared = step(state, without, (request,) if request else (), EXPLORED_SETTINGS).state
         assert after.mode >= spared.mode, f"{facts.present} lowers {spared.trigger} to {after.trigger}"
 
 

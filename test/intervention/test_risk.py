@@ -84,10 +84,11 @@ def test_out_of_the_training_data_alone_calls_nobody() -> None:
 
 def test_slowing_has_hysteresis_in_level_and_time() -> None:
     settings = GateSettings()
-    assert SLOW not in judge({"miss": 0.29}).verdict.triggers
-    between = judge({"miss": 0.31}, *[{"miss": 0.25}] * 40)
+    assert SLOW not in judge(*[{"miss": 0.29}] * 9).verdict.triggers
+    assert SLOW not in judge({"miss": 0.31}).verdict.triggers, "slowed by a single prediction"
+    between = judge(*[{"miss": 0.31}] * 2, *[{"miss": 0.25}] * 40)
     assert SLOW in between.verdict.triggers, "cleared above the lower threshold"
-    short = judge({"miss": 0.31}, *[{"miss": 0.1}] * 4)
+    short = judge(*[{"miss": 0.31}] * 2, *[{"miss": 0.1}] * 4)
     assert SLOW in short.verdict.triggers, "cleared before its time"
     enough = round(settings.slow_clear_s / TICK_S) + 2
     assert SLOW not in judge({"miss": 0.31}, *[{"miss": 0.1}] * enough).verdict.triggers

@@ -90,8 +90,11 @@ class Surroundings:
         velocity = (q - self.measured) / LAG_S
         self.measured = self.measured + velocity * 0.01
         if self.joints_on:
-            state = RobotState(self.ros_s, self.measured, velocity, self.effort, 0.08)
-            self.joint_publisher.publish(robot_state_to_message(state, ARM.joint_names, FINGERS))
+            self.joint_publisher.publish(robot_state_to_message(self.robot_state(), ARM.joint_names, FINGERS))
+
+    def robot_state(self) -> RobotState:
+        q, _ = self.controller.at(time.monotonic())
+        return RobotState(self.ros_s, self.measured, (q - self.measured) / LAG_S, self.effort, 0.08)
 
     def plan(self) -> PolicyOutput:
         self.sequence += 1

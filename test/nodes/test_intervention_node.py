@@ -9,22 +9,28 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rclpy
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gate_driver import ARM, REACT_S, START_S, Surroundings, surroundings
+from diagnostic_msgs.msg import DiagnosticArray
+from gate_driver import ARM, FINGERS, REACT_S, START_S, Surroundings, surroundings
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.node import Node
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
-from salus_msgs.msg import InterventionState, PolicyOutput
+from salus_msgs.msg import FailurePrediction, InterventionState, PolicyOutput
 from salus_msgs.srv import ResolveAssistance
 from salus_ros.errors import SalusError
 from salus_ros.nodes import qos
+from salus_ros.nodes.conversions import robot_state_to_message
 from salus_ros.types import Mode
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
@@ -207,6 +213,62 @@ def test_corrupt_messages_are_refused_and_the_gate_goes_on(around: Surroundings)
         lambda: around.states.newest.refused_message_count >= before + 2, REACT_S, "the refusals"
     )
     assert around.states.newest.mode != InterventionState.EMERGENCY_STOP, around.newest()
+
+
+def test_a_second_monitor_is_named_and_holds(around: Surroundings, rogue: Node) -> None:
+    around.activate()
+    rogue.create_publisher(FailurePrediction, qos.FAILURE_PREDICTION, qos.profile(qos.FAILURE_PREDICTION))
+    around.until(Mode.HOLD)
+    assert "/rogue" in around.newest() and "salus_graph" in around.newest(), around.newest()
+    rogue.destroy_node()
+    around.until(Mode.NOMINAL)
+
+
+def test_joint_states_of_the_arm_from_two_nodes_latch_and_those_of_a_gripper_do_not(
+    around: Surroundings, rogue: Node
+) -> None:
+    around.activate()
+    publisher = rogue.create_publisher(JointState, qos.JOINT_STATES, qos.profile(qos.JOINT_STATES))
+    around.graph.spin_until(lambda: publisher.get_subscription_count() > 0, REACT_S, "the gate to listen")
+    for _ in range(5):
+        publisher.publish(JointState(name=["other_gripper"], position=[0.0]))
+        around.graph.spin_for(0.1)
+    assert around.states.newest.mode == InterventionState.NOMINAL, around.newest()
+    publisher.publish(robot_state_to_message(around.robot_state(), ARM.joint_names, FINGERS))
+    around.until(Mode.EMERGENCY_STOP)
+    assert "/rogue" in around.newest(), around.newest()
+
+
+def test_the_diagnostics_tell_of_every_input_limit_writer_and_mode(around: Surroundings) -> None:
+    heard = around.graph.listen(qos.DIAGNOSTICS, DiagnosticArray)
+    around.activate()
+    heard.clear()
+    around.graph.spin_until(lambda: heard.count > 1, REACT_S, "the diagnostics")
+    statuses = {status.name.removeprefix("intervention_node: "): status for status in heard.newest.status}
+    for name in (
+        *("input joint states", "input policy output", "input failure prediction"),
+        *("limit joint positions", "limit joint velocities", "limit workspace box"),
+        *(f"writers of {topic}" for topic in (qos.ARM_COMMAND, qos.POLICY_OUTPUT, qos.JOINT_STATES)),
+        *(f"mode {mode.name}" for mode in Mode),
+    ):
+        assert name in statuses, f"no status {name!r} among {sorted(statuses)}"
+    assert statuses["input joint states"].message == "heard in time"
+
+
+def test_a_parameter_is_changed_at_run_time_or_refused_with_the_reason(around: Surroundings) -> None:
+    def change(name: str, value: float) -> Any:
+        parameter = Parameter(
+            name=name, value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+        )
+        request = SetParameters.Request(parameters=[parameter])
+        return around.graph.call("intervention_node/set_parameters", SetParameters, request).results[0]
+
+    assert change("slow_speed", 0.5).successful
+    for name, value, why in (("slow_speed", 7.0, "slow_speed"), ("slow_risk", 0.1, "slow_risk_clear")):
+        refused = change(name, value)
+        assert not refused.successful
+        assert why in refused.reason, refused.reason
+    assert not change("period_s", 0.02).successful, "the period of a running timer cannot change"
 
 
 def test_the_deadman_calls_the_drivers_stop_when_the_gate_freezes(around: Surroundings) -> None:
