@@ -16,7 +16,16 @@ NODES = (
     "controller_stop",
     "gripper",
 )
-SHARED = ("launch", "config", "config/robots", "urdf", "worlds", "models/tinyvla-small", "models/monitor")
+SHARED = (
+    "launch",
+    "config",
+    "config/robots",
+    "config/mixtures",
+    "urdf",
+    "worlds",
+    "models/tinyvla-small",
+    "models/monitor",
+)
 MESSAGES = ("salus_msgs/msg",)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -12,56 +11,20 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from pydantic import BaseModel, ConfigDict, Field
 
 from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.errors import SalusError
+from salus_ros.mixture import Mixture
 from salus_ros.policy.base import Rewindable
 from salus_ros.types import Observation, PolicyOutput
 
 if TYPE_CHECKING:
     from salus_ros.policy.base import Policy
-    from salus_ros.sim.simulation import Simulation
-
-_STREAM = 0xC0113C7
-"""Keeps the draws made here apart from those that the simulator makes of the same seed."""
-
+    from salus_ros.sim.simulation import Scene, Simulation
 
 _PARENT_CHECK_S = 0.5
-
-
-class Mixture(BaseModel):
-    """What episodes are drawn from. A seed alone decides what its episode is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str = Field(default="bin", description="Name of the task.")
-    disturbance: str = Field(
-        default="mixed", description="Name of a family, 'mixed' for any of them, or empty for none."
-    )
-    disturbed_share: float = Field(
-        default=0.7, ge=0, le=1, description="Share of episodes that are disturbed."
-    )
-    intervention_share: float = Field(
-        default=0.2, ge=0, le=1, description="Share of episodes in which the gate intervenes at random."
-    )
-
-    def describe(self) -> str:
-        """One line, the same for the same mixture; stores are told apart by it."""
-        return json.dumps(self.model_dump(), sort_keys=True)
-
-    def draw(self, seed: int) -> EpisodeMeta:
-        """What the episode of a seed is, as far as it is known before it runs."""
-        disturbed, intervened = np.random.default_rng([seed, _STREAM]).random(2)
-        return EpisodeMeta(
-            seed=seed,
-            task=self.task,
-            disturbance=self.disturbance if disturbed < self.disturbed_share else "",
-            random_interventions=bool(intervened < self.intervention_share),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +65,22 @@ def run_seed(policy: str, mixture: Mixture, seed: int) -> Episode | FailedEpisod
         judge = RandomTrigger(seed) if meta.random_interventions else None
         settings = GateSettings(monitor="required" if judge is not None else "absent")
         episode = run_episode(simulation, acting, Gate(settings, simulation.arm_model), judge, meta)
-        # Of a mixture, the family that the simulator drew is what splits and tables go by.
-        drawn = replace(episode.meta, disturbance=simulation.scene.disturbance)
-        return replace(episode, meta=drawn)
+        return replace(episode, meta=as_drawn(episode.meta, simulation.scene))
     except SalusError:
         raise
     except Exception as error:
         return FailedEpisode(seed, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def as_drawn(meta: EpisodeMeta, scene: Scene) -> EpisodeMeta:
+    """An episode's description with the family that the simulator drew, which splits and tables go by.
+
+    Its strength stands among the notes.
+    """
+    notes = dict(meta.notes)
+    if scene.disturbance:
+        notes["disturbance_strength"] = f"{scene.strength:.3f}"
+    return replace(meta, disturbance=scene.disturbance, notes=notes)
 
 
 def run_in_parallel(run: RunSeed, seeds: Iterable[int], workers: int) -> Iterator[Episode | FailedEpisode]:

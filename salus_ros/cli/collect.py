@@ -15,10 +15,11 @@ from typing import Final
 from tqdm import tqdm
 
 from salus_ros import __version__
-from salus_ros.collection import FailedEpisode, Mixture, RunSeed, run_in_parallel, run_seed
+from salus_ros.collection import FailedEpisode, RunSeed, run_in_parallel, run_seed
 from salus_ros.data.files import append_line, writing
 from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
+from salus_ros.mixture import Mixture
 
 FAILURES: Final = "failed_episodes.jsonl"
 """Beside the episodes: those that raised, with their errors."""
@@ -87,12 +88,7 @@ def _mixture(args: argparse.Namespace) -> Mixture:
     for option, value in (("disturbed-share", share), ("intervention-share", args.intervention_share)):
         if not 0 <= value <= 1:
             raise SalusError(f"--{option} {value} was given; expected a share from 0 to 1.")
-    return Mixture(
-        task=args.task,
-        disturbance=disturbance,
-        disturbed_share=share,
-        intervention_share=args.intervention_share,
-    )
+    return Mixture.of(args.task, disturbance, share, args.intervention_share)
 
 
 def _policy_hash(policy: str) -> str:

@@ -10,6 +10,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -105,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _setup(args: argparse.Namespace, names: tuple[str, ...]) -> Setup:
     """What the arguments ask for; nothing is written before all of it is known to be there."""
-    from salus_ros.collection import Mixture
     from salus_ros.evaluation.arms import CONTROLS, Setup
     from salus_ros.evaluation.study import require_file
     from salus_ros.intervention.settings import GateSettings
     from salus_ros.judges import ControlSettings
+    from salus_ros.mixture import Mixture
     from salus_ros.rollout import RolloutSettings
 
     require_file(Path(args.policy), "policy", "train one with salus train-policy, or give --policy")
@@ -129,7 +130,7 @@ def _setup(args: argparse.Namespace, names: tuple[str, ...]) -> Setup:
         monitor=args.monitor,
         shuffled=args.shuffled_monitor,
         mixture=_checked(
-            Mixture,
+            Mixture.of,
             task=args.task,
             disturbance=disturbance,
             disturbed_share=args.disturbed_share,
@@ -151,13 +152,13 @@ def _named(text: str) -> tuple[str, object]:
         return name, value
 
 
-def _checked(model: type[M], **values: Any) -> M:
+def _checked(model: Callable[..., M], **values: Any) -> M:
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise SalusError(f"{name or model.__name__} is {first['input']!r}: {first['msg']}.") from error
+        raise SalusError(f"{name or error.title} is {first['input']!r}: {first['msg']}.") from error
 
 
 def _controls(output: Path, data: Path | None) -> ControlSettings:

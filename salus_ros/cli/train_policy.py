@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,11 @@ from salus_ros.robot.model import ArmModel
 FIRST_DEMONSTRATION_SEED: Final = 1_000_000
 """Scenes with seeds from here on are for training the policy only."""
 
+SEEDS_PER_TASK: Final = 100_000
+
+DEMONSTRATED: Final = ("bin", "bin_past_obstacle", "stack", "push")
+"""Tasks that the policy learns."""
+
 CAMERAS: Final = ("front", "wrist")
 PERIOD_S: Final = 0.05
 CHUNK: Final = 16
@@ -53,10 +58,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Declare the verb."""
     parser = subparsers.add_parser("train-policy", help="behaviour cloning of the policy, from nothing")
     parser.add_argument(
-        "--demos", type=int, default=1200, help="demonstrations to learn from (default %(default)s)"
+        "--demos",
+        type=int,
+        default=700,
+        help="demonstrations to learn from, of each task (default %(default)s)",
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", default=list(DEMONSTRATED), help="tasks to learn (default: %(default)s)"
     )
     parser.add_argument(
         "--demo-dir", type=Path, default=Path("runs/demos"), help="where demonstrations are kept"
+    )
+    parser.add_argument(
+        "--init-from",
+        type=Path,
+        help="a checkpoint of the same shape to start from (default: from nothing)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the training (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=20.0, help="training time (default %(default)s)")
@@ -76,8 +92,13 @@ def run(args: argparse.Namespace) -> int:
         raise SalusError(
             f"Got {args.demos} demonstrations and {args.minutes} minutes; give 10 or more, and some time."
         )
-    collect(args.demo_dir, args.demos, args.jobs)
-    train(args.demo_dir, args.demos, args.output, TrainingSettings(seed=args.seed), args.minutes)
+    unknown = sorted(set(args.tasks) - set(DEMONSTRATED))
+    if unknown:
+        raise SalusError(f"There is no task {unknown[0]!r}; choose of {', '.join(DEMONSTRATED)}.")
+    counts = dict.fromkeys(args.tasks, args.demos)
+    collect(args.demo_dir, counts, args.jobs)
+    settings = TrainingSettings(seed=args.seed)
+    train(args.demo_dir, counts, args.output, settings, args.minutes, args.init_from)
     if args.evaluate:
         report = policy_evaluation.evaluate(args.output, args.evaluate, args.jobs)
         (args.output / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -85,13 +106,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def collect(folder: Path, count: int, jobs: int) -> None:
-    """Record demonstrations that are not there yet, one file a seed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    seeds = range(FIRST_DEMONSTRATION_SEED, FIRST_DEMONSTRATION_SEED + count)
-    missing = [seed for seed in seeds if not (folder / f"{seed}.npz").exists()]
+def collect(folder: Path, counts: Mapping[str, int], jobs: int) -> None:
+    """Record each task's demonstrations that are not there yet, one file a seed, the tasks in turn."""
+    missing = []
+    for task, count in counts.items():
+        (folder / task).mkdir(parents=True, exist_ok=True)
+        missing += [(task, seed) for seed in _seeds(task, count) if not _path(folder, task, seed).exists()]
     if not missing:
         return
+    # So that an interrupted recording has some of every task.
+    missing.sort(key=lambda what: what[1] % SEEDS_PER_TASK)
     parts = [missing[start : start + 10] for start in range(0, len(missing), 10)]
     work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
         delayed(_record)(folder, part) for part in parts
@@ -105,7 +129,16 @@ def collect(folder: Path, count: int, jobs: int) -> None:
             progress.set_postfix(succeeded=f"{succeeded / done:.0%}")
 
 
-def _record(folder: Path, seeds: list[int]) -> list[bool]:
+def _seeds(task: str, count: int) -> range:
+    first = FIRST_DEMONSTRATION_SEED + SEEDS_PER_TASK * DEMONSTRATED.index(task)
+    return range(first, first + count)
+
+
+def _path(folder: Path, task: str, seed: int) -> Path:
+    return folder / task / f"{seed}.npz"
+
+
+def _record(folder: Path, parts: list[tuple[str, int]]) -> list[bool]:
     # Imported here: the worker processes alone need the simulator.
     from salus_ros.sim.demonstrations import record
     from salus_ros.sim.simulation import Simulation
@@ -113,111 +146,172 @@ def _record(folder: Path, seeds: list[int]) -> list[bool]:
     simulation = Simulation()
     processor = ImageProcessor(IMAGE_SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     succeeded = []
-    for seed in seeds:
-        episode = record(simulation, seed, image_transform=processor.to_uint8)
-        colours = list(episode.colours)
+    for task, seed in parts:
+        episode = record(simulation, seed, task=task, image_transform=processor.to_uint8)
         arrays: dict[str, Any] = {
             field.name: getattr(episode, field.name)
             for field in dataclasses.fields(episode)
             if isinstance(getattr(episode, field.name), np.ndarray)
         }
         arrays.update({f"image_{name}": images for name, images in episode.images.items()})
-        arrays.update(colours=colours, instruction=episode.instruction, succeeded=episode.succeeded)
-        unfinished = folder / f"{seed}.part.npz"
+        for name in ("task", "colours", "target", "second", "instruction", "succeeded"):
+            arrays[name] = np.array(getattr(episode, name))
+        path = _path(folder, task, seed)
+        unfinished = path.with_suffix(".part.npz")
         np.savez(unfinished, **arrays)
-        unfinished.rename(folder / f"{seed}.npz")
+        unfinished.rename(path)
         succeeded.append(episode.succeeded)
     return succeeded
 
 
-def load_demonstrations(folder: Path, count: int) -> Demonstrations:
-    """The succeeded ones among the first ``count`` demonstrations."""
-    arm = ArmModel.from_urdf(asset("urdf/salus_arm.urdf"))
-    episodes = list(_episodes(folder, count))
-    if not episodes:
-        raise SalusError(
-            f"None of the demonstrations in {folder} succeeded; delete the folder and collect again."
-        )
-    colours = sorted({str(colour) for episode in episodes for colour in episode["colours"]})
-    instructions = tuple(f"put the {colour} cube in the bin" for colour in colours)
-    parts: dict[str, list[Any]] = {field.name: [] for field in dataclasses.fields(Demonstrations)}
-    for number, episode in enumerate(episodes):
-        tool = episode["tool_pose"]
-        frames = len(tool)
-        objects = np.full((frames, len(instructions), 3), np.nan, np.float32)
-        for index, colour in enumerate(episode["colours"]):
-            offset = episode["cube_position_m"][:, index] - tool[:, :3, 3]
-            objects[:, colours.index(str(colour))] = offset
-        parts["images"].append(np.stack([episode[f"image_{name}"] for name in CAMERAS], axis=1))
-        parts["state"].append(
-            actions.tool_state(
-                arm,
-                episode["joint_position_rad"],
-                episode["joint_velocity_rad_s"],
-                episode["gripper_opening_m"],
-                STATE_DIM,
-            )
-        )
-        wanted = np.tile(np.eye(4), (*episode["label_opening_m"].shape, 1, 1))
-        wanted[..., :3, 3], wanted[..., :3, :3] = episode["label_position_m"], episode["label_rotation"]
-        parts["actions"].append(
-            np.stack(
-                [
-                    actions.to_relative(tool[frame], wanted[frame], episode["label_opening_m"][frame])
-                    for frame in range(frames)
-                ]
-            )
-        )
-        parts["instruction"].append(np.full(frames, instructions.index(str(episode["instruction"]))))
-        parts["objects_m"].append(objects)
-        parts["goal_m"].append(episode["bin_position_m"] - tool[:, :3, 3])
-        parts["held"].append(episode["gripped"])
-        parts["episode"].append(np.full(frames, number))
-    del parts["instructions"]
-    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    for name in ("state", "actions", "objects_m", "goal_m", "held"):
-        joined[name] = joined[name].astype(np.float32)
-    return Demonstrations(instructions=instructions, **joined)
+def load_demonstrations(folder: Path, counts: Mapping[str, int]) -> Demonstrations:
+    """The succeeded ones among the first so many demonstrations of each task, the tasks in turn.
 
-
-def _episodes(folder: Path, count: int) -> Iterator[dict[str, Any]]:
-    for seed in tqdm(
-        range(FIRST_DEMONSTRATION_SEED, FIRST_DEMONSTRATION_SEED + count), desc="loading", unit="episode"
-    ):
-        path = folder / f"{seed}.npz"
-        if not path.exists():
-            continue
+    Raises:
+        SalusError: of some task none succeeded.
+    """
+    paths = _succeeded(folder, counts)
+    named: dict[str, tuple[str, str, str]] = {}
+    colours: set[str] = set()
+    frames = 0
+    for path in paths:
         with np.load(path) as stored:
-            if bool(stored["succeeded"]):
-                yield {name: stored[name] for name in stored.files}
+            cubes = [str(colour) for colour in stored["colours"]]
+            below = int(stored["second"])
+            named[str(stored["instruction"])] = (
+                str(stored["task"]),
+                cubes[int(stored["target"])],
+                cubes[below] if below >= 0 else "",
+            )
+            colours.update(cubes)
+            frames += len(stored["time_s"])
+    instructions = tuple(sorted(named))
+    things = {name: number for number, name in enumerate([*sorted(colours), "bin", "mark"])}
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "images": ((len(CAMERAS), IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8),
+        "state": ((STATE_DIM,), np.float32),
+        "actions": ((CHUNK, 10), np.float32),
+        "instruction": ((), np.int64),
+        "objects_m": ((len(instructions), 3), np.float32),
+        "goals_m": ((len(instructions), 3), np.float32),
+        "things_m": ((len(things), 3), np.float32),
+        "held": ((), np.float32),
+        "episode": ((), np.int64),
+    }
+    # Filled in place: images of a few thousand demonstrations are some gigabytes.
+    arrays: dict[str, Any] = {
+        name: np.empty((frames, *shape), kind) for name, (shape, kind) in shapes.items()
+    }
+    arm = ArmModel.from_urdf(asset("urdf/salus_arm.urdf"))
+    start = 0
+    for number, path in enumerate(tqdm(paths, desc="loading", unit="episode")):
+        with np.load(path) as stored:
+            episode = {name: stored[name] for name in stored.files}
+        part = slice(start, start + len(episode["time_s"]))
+        start = part.stop
+        arrays["images"][part] = np.stack([episode[f"image_{name}"] for name in CAMERAS], axis=1)
+        arrays["state"][part], arrays["actions"][part] = _motion(arm, episode)
+        arrays["instruction"][part] = instructions.index(str(episode["instruction"]))
+        arrays["things_m"][part] = _things(episode, things)
+        for index, text in enumerate(instructions):
+            task, target, second = named[text]
+            arrays["objects_m"][part, index] = arrays["things_m"][part, things[target]]
+            place = {"stack": second, "push": "mark"}.get(task, "bin")
+            arrays["goals_m"][part, index] = arrays["things_m"][part, things[place]]
+        arrays["held"][part] = episode["gripped"]
+        arrays["episode"][part] = number
+    return Demonstrations(
+        instructions=instructions, tasks=tuple(named[text][0] for text in instructions), **arrays
+    )
+
+
+def _succeeded(folder: Path, counts: Mapping[str, int]) -> list[Path]:
+    """Files of the demonstrations that succeeded, the tasks in turn: the last ones are of every task."""
+    found: list[tuple[float, Path]] = []
+    for task, count in counts.items():
+        before = len(found)
+        for rank, seed in enumerate(_seeds(task, count)):
+            path = _path(folder, task, seed)
+            if path.exists():
+                with np.load(path) as stored:
+                    if bool(stored["succeeded"]):
+                        found.append((rank / count, path))
+        if len(found) == before:
+            raise SalusError(
+                f"None of the demonstrations in {folder / task} succeeded; delete the folder and collect "
+                "again."
+            )
+    return [path for _, path in sorted(found)]
+
+
+def _motion(arm: ArmModel, episode: Mapping[str, Any]) -> tuple[Any, Any]:
+    """States (F, S) and actions (F, T, 10), relative to the measured tool."""
+    state = actions.tool_state(
+        arm,
+        episode["joint_position_rad"],
+        episode["joint_velocity_rad_s"],
+        episode["gripper_opening_m"],
+        STATE_DIM,
+    )
+    wanted = np.tile(np.eye(4), (*episode["label_opening_m"].shape, 1, 1))
+    wanted[..., :3, 3], wanted[..., :3, :3] = episode["label_position_m"], episode["label_rotation"]
+    relative = [
+        actions.to_relative(tool, poses, opening)
+        for tool, poses, opening in zip(episode["tool_pose"], wanted, episode["label_opening_m"], strict=True)
+    ]
+    return state, np.stack(relative)
+
+
+def _things(episode: Mapping[str, Any], things: Mapping[str, int]) -> Any:
+    """(F, O, 3), from the tool; nan for what is not in the scene."""
+    tool = episode["tool_pose"][:, :3, 3]
+    positions = np.full((len(tool), len(things), 3), np.nan)
+    for index, colour in enumerate(episode["colours"]):
+        positions[:, things[str(colour)]] = episode["cube_position_m"][:, index] - tool
+    positions[:, things["bin"]] = episode["bin_position_m"] - tool
+    if (episode["mark_position_m"][:, 2] > -1.0).all():
+        positions[:, things["mark"]] = episode["mark_position_m"] - tool
+    return positions
 
 
 def _split(data: Demonstrations, validation: int) -> tuple[Demonstrations, Demonstrations]:
-    """Training and validation frames, by episode."""
-    last = int(data.episode.max())
-    kept = data.episode <= last - validation
+    """Training and validation frames, by episode: the last ones are held out. Nothing is copied."""
+    border = int(np.searchsorted(data.episode, data.episode.max() - validation, side="right"))
 
-    def part(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Demonstrations:
+    def part(frames: slice) -> Demonstrations:
         arrays = {
-            field.name: getattr(data, field.name)[mask]
+            field.name: getattr(data, field.name)[frames]
             for field in dataclasses.fields(data)
-            if field.name != "instructions"
+            if field.name not in ("instructions", "tasks")
         }
-        return Demonstrations(instructions=data.instructions, **arrays)
+        return dataclasses.replace(data, **arrays)
 
-    return part(kept), part(~kept)
+    return part(slice(border)), part(slice(border, None))
 
 
-def train(folder: Path, demos: int, output: Path, settings: TrainingSettings, minutes: float) -> None:
-    """Train for so many minutes in all, saving every few minutes; goes on from a saved state."""
+def train(
+    folder: Path,
+    counts: Mapping[str, int],
+    output: Path,
+    settings: TrainingSettings,
+    minutes: float,
+    init_from: Path | None = None,
+) -> None:
+    """Train for so many minutes in all, saving every few minutes; goes on from a saved state.
+
+    ``init_from``: a checkpoint whose weights and normalisation the run begins with.
+    """
     torch.set_flush_denormal(True)
+    before = checkpoint.load(init_from) if init_from else None
     output.mkdir(parents=True, exist_ok=True)
-    everything = load_demonstrations(folder, demos)
+    everything = load_demonstrations(folder, counts)
     episodes = int(everything.episode.max()) + 1
     data, held_out = _split(everything, min(VALIDATION_EPISODES, episodes // 5))
     tokenizer = train_tokenizer(data.instructions)
     config = small_configuration(tokenizer.get_vocab_size(), CHUNK, CAMERAS, PERIOD_S, settings.members)
-    trainer = Trainer(data, config, tokenizer, HEAD_WIDTHS, settings)
+    trainer = Trainer(data, config, tokenizer, HEAD_WIDTHS, settings, before.statistics if before else None)
+    if before is not None:
+        trainer.start_from(before.model, before.tokenizer.get_vocab(), tokenizer.get_vocab())
     saved = output / "training.pt"
     if saved.exists():
         trainer.restore(torch.load(saved, weights_only=True))
@@ -254,8 +348,10 @@ def train(folder: Path, demos: int, output: Path, settings: TrainingSettings, mi
     keep()
     record = {
         "demonstrations": episodes,
+        "recorded": dict(counts),
+        "started_from": before.hash if before else "",
         "frames": len(data),
-        "first_seed": FIRST_DEMONSTRATION_SEED,
+        "first_seed": {task: _seeds(task, 1).start for task in counts},
         "steps": trainer.step_count,
         "minutes": round(trainer.elapsed_s / 60, 2),
         "settings": settings.model_dump(),

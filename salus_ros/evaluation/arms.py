@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from salus_ros.collection import FailedEpisode, Mixture, NumberedByEpisode
+from salus_ros.collection import FailedEpisode, NumberedByEpisode, as_drawn
 from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.errors import SalusError
 from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.judges import ControlSettings, EffortThreshold, NoiseThreshold, PlainJudge
+from salus_ros.mixture import Mixture
 from salus_ros.oracle import Oracle, OracleSettings, Remedy, run_with_oracle
 from salus_ros.placebo import PlaceboSettings, RandomTrigger
 from salus_ros.rollout import Judge, Rollout, RolloutSettings, run_episode
@@ -102,7 +103,7 @@ def run_arm(arm: str, setup: Setup, seed: int) -> Episode | FailedEpisode:
         meta = replace(setup.mixture.draw(seed), arm=arm, random_interventions=False)
         episode = _run(arm, setup, meta, simulation, policy)
         # A mixture draws one of its families for each seed; the simulator knows which.
-        drawn = replace(episode.meta, disturbance=simulation.scene.disturbance)
+        drawn = as_drawn(episode.meta, simulation.scene)
         return replace(episode, meta=drawn)
     except SalusError:
         raise

@@ -3,8 +3,8 @@
 All members are trained in one run. Each episode belongs to a few of them, so that every
 member learns from its own resample of the demonstrations, while the trunk that they share
 learns from all. Beside the denoising loss, the condition that the heads see must hold where
-the named object, the goal and the tool are; and where another object is once another
-instruction is given. Without that last one a policy learns the average of the objects.
+the named object, the goal and the tool are; and where another object and another goal are once
+another instruction is given. Without that last one a policy learns the average of the objects.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TrainingSettings(BaseModel):
         default=0.2, ge=0, le=1, description="Share of states whose velocity is replaced by the average."
     )
     brightness: float = Field(
-        default=0.1, ge=0, lt=1, description="Random change of brightness of each view."
+        default=0.25, ge=0, lt=1, description="Random change of brightness of each view."
     )
     position_floor_m: float = Field(
         default=0.008, gt=0, description="Least deviation that positions are divided by."
@@ -83,12 +83,19 @@ class TrainingSettings(BaseModel):
     rotation_floor: float = Field(default=0.05, gt=0, description="The same for the six numbers of rotation.")
     gripper_floor_m: float = Field(default=0.008, gt=0, description="The same for the gripper's opening.")
     auxiliary_weight: float = Field(default=0.5, ge=0, description="Weight of the position losses.")
+    goal_weight: float = Field(
+        default=0.5, ge=0, description="Weight of the goal's position beside the named object's."
+    )
     counterfactual_weight: float = Field(default=0.5, ge=0, description="Weight of the counterfactual loss.")
+    task_weights: dict[str, float] = Field(
+        default={"stack": 2.0, "push": 2.0},
+        description="Share of each task in a batch, relative to the others; 1 for those that are not named.",
+    )
 
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Frames of demonstrations as arrays: F frames, V views, T steps, I instructions."""
+    """Frames of demonstrations as arrays: F frames, V views, T steps, I instructions, O things."""
 
     images: NDArray[np.uint8]
     """(F, V, S, S, 3) RGB, already at the vision tower's size."""
@@ -99,11 +106,15 @@ class Demonstrations:
     instruction: NDArray[np.int64]
     """(F,), index into ``instructions``."""
     instructions: tuple[str, ...]
+    tasks: tuple[str, ...]
+    """(I,), the task that each instruction belongs to."""
     objects_m: Floats32
     """(F, I, 3), position of the object that each instruction names, from the tool, in the base
     frame's axes; nan where it is not in the scene."""
-    goal_m: Floats32
-    """(F, 3), position of the goal from the tool."""
+    goals_m: Floats32
+    """(F, I, 3), where each instruction wants it, from the tool; nan where that is not in the scene."""
+    things_m: Floats32
+    """(F, O, 3), positions of all that may be named, from the tool; nan for what is not in the scene."""
     held: Floats32
     """(F,), 1 while the gripper holds the named object."""
     episode: NDArray[np.int64]
@@ -222,12 +233,14 @@ class Trainer:
         tokenizer: Tokenizer,
         widths: tuple[int, ...],
         settings: TrainingSettings,
+        statistics: preprocessing.Statistics | None = None,
     ) -> None:
+        """``statistics``: normalisation of states and actions; default: that of the data."""
         if len(data) == 0:
             raise SalusError("There are no demonstrations to learn from; collect some first.")
         torch.manual_seed(settings.seed)
         self.data, self.settings = data, settings
-        self.statistics = statistics_of(data, settings)
+        self.statistics = statistics or statistics_of(data, settings)
         # Eager attention is the faster one on sequences as short as these.
         self.model = TinyVla(config, widths, "eager")
         self.model.vision_tower.initialise()
@@ -239,16 +252,18 @@ class Trainer:
         processor = image_processor(config)
         self._mean = torch.tensor(processor.mean).view(3, 1, 1)
         self._std = torch.tensor(processor.std).view(3, 1, 1)
-        self._ids = torch.tensor(
-            [preprocessing.prompt_ids(tokenizer, preprocessing.prompt(text)) for text in data.instructions]
-        )
+        self._ids = [
+            torch.tensor(preprocessing.prompt_ids(tokenizer, preprocessing.prompt(text)))
+            for text in data.instructions
+        ]
+        self._length = torch.tensor([len(ids) for ids in self._ids])
         # Reads all objects from the image tokens alone: it teaches the tower, and is not shipped.
         hidden, tokens = config.hidden_size, config.extensions.joined_tokens
         self._reader = nn.Sequential(
             nn.Flatten(1),
             nn.Linear(tokens * hidden, hidden),
             nn.GELU(),
-            nn.Linear(hidden, 3 * len(data.instructions)),
+            nn.Linear(hidden, 3 * data.things_m.shape[1]),
         )
         parameters = [*self.model.parameters(), *self._reader.parameters()]
         self._optimizer = torch.optim.AdamW(
@@ -257,48 +272,69 @@ class Trainer:
         self._state = torch.from_numpy(self.statistics.normalise_state(data.state))
         scaled = (data.actions - self.statistics.action_mean) / self.statistics.action_std
         self._actions = torch.from_numpy(scaled.astype(np.float32))
+        self._tasks = tuple(sorted(set(data.tasks)))
         self._groups = self._resample()
         self._batches = self._indices()
 
-    def _resample(self) -> list[tuple[tuple[int, ...], NDArray[np.int64]]]:
-        """For each set of members, the frames of the episodes that belong to it."""
-        settings = self.settings
+    def _resample(self) -> list[tuple[tuple[int, ...], list[NDArray[np.int64]]]]:
+        """For each set of members, the frames of the episodes that belong to it, one array per task."""
+        settings, data = self.settings, self.data
         sets = list(
             itertools.combinations(
                 range(settings.members), min(settings.members_per_episode, settings.members)
             )
         )
-        episodes = np.unique(self.data.episode)
+        episodes, first = np.unique(data.episode, return_index=True)
+        task = np.array(data.tasks)[data.instruction]
+        # Dealt out task by task, so that every set has as many of each.
         order = np.random.default_rng(settings.seed).permutation(len(episodes))
+        order = order[np.argsort(task[first[order]], kind="stable")]
         owner = dict(zip(episodes[order].tolist(), itertools.cycle(range(len(sets))), strict=False))
-        owners = np.array([owner[int(episode)] for episode in self.data.episode])
+        owners = np.array([owner[int(episode)] for episode in data.episode])
         # While the hand is still far from the named object, which one it is decides; later it shows.
-        named = self.data.objects_m[np.arange(len(self.data)), self.data.instruction]
-        deciding = (np.linalg.norm(named[:, :2], axis=1) > settings.deciding_m) & (self.data.held == 0)
+        named = data.objects_m[np.arange(len(data)), data.instruction]
+        deciding = (np.linalg.norm(named[:, :2], axis=1) > settings.deciding_m) & (data.held == 0)
         groups = []
         for index, members in enumerate(sets):
-            frames = np.flatnonzero(owners == index)
-            again = frames[deciding[frames]]
-            groups.append((members, np.concatenate([frames, np.repeat(again, settings.deciding_repeats)])))
-        if any(len(frames) == 0 for _, frames in groups):
+            strata = []
+            for name in self._tasks:
+                frames = np.flatnonzero((owners == index) & (task == name))
+                again = np.repeat(frames[deciding[frames]], settings.deciding_repeats)
+                strata.append(np.concatenate([frames, again]))
+            groups.append((members, strata))
+        if any(len(frames) == 0 for _, strata in groups for frames in strata):
             raise SalusError(
-                f"{len(episodes)} demonstrations are too few for {settings.members} members; "
-                f"give at least {len(sets)}."
+                f"{len(episodes)} demonstrations of {', '.join(self._tasks)} are too few for "
+                f"{settings.members} members; give at least {len(sets)} of each task."
             )
         return groups
 
+    def _slots(self) -> NDArray[np.int64]:
+        """The task of each of the frames that one batch takes from one group, as its number in ``_tasks``."""
+        each = max(len(self._tasks), self.settings.batch // len(self._groups))
+        weights = np.array([self.settings.task_weights.get(name, 1.0) for name in self._tasks])
+        counts = np.maximum(1, np.floor(each * weights / weights.sum())).astype(int)
+        while counts.sum() < each:
+            counts[np.argmax(each * weights / weights.sum() - counts)] += 1
+        return np.repeat(np.arange(len(self._tasks)), counts)
+
     def _indices(self) -> Iterator[NDArray[np.int64]]:
-        """Batches of frame indices, equally many of each group, in the order of the groups."""
+        """Batches of frame indices, equally many of each group, in the order of the groups.
+
+        Slot s of every group is of the same task, which changes from batch to batch: so the prompts that one
+        member reads line up with those that the others read.
+        """
         rng = np.random.default_rng([self.settings.seed, 1, self.step_count])
-        each = max(1, self.settings.batch // len(self._groups))
 
         def shuffled(frames: NDArray[np.int64]) -> Iterator[int]:
             while True:
                 yield from rng.permutation(frames)
 
-        streams = [shuffled(frames) for _, frames in self._groups]
+        streams = [[shuffled(frames) for frames in strata] for _, strata in self._groups]
+        slots = self._slots()
         while True:
-            yield np.array([index for stream in streams for index in itertools.islice(stream, each)])
+            order = rng.permutation(slots)
+            yield np.array([next(strata[task]) for strata in streams for task in order])
 
     def _rows(self, batch: int) -> Tensor:
         """(rows, K): which rows of a batch each member learns from."""
@@ -313,6 +349,16 @@ class Trainer:
         """The first half of each group's rows of a batch."""
         each = batch // len(self._groups)
         return torch.arange(batch).view(-1, each)[:, : max(1, each // 2)].flatten()
+
+    def _others(self, present: Tensor) -> Tensor:
+        """Another instruction for each row of ``_half``, one that ``present`` (N, I) says could be given.
+
+        In one slot all are of one length, for the same reason as in ``_indices``.
+        """
+        slots = len(present) // len(self._groups)
+        drawn = self._length[torch.randint(len(self._length), (slots,))].repeat(len(self._groups))
+        fitting = (self._length == drawn[:, None]).float()
+        return torch.multinomial(fitting * (present + 1e-6), 1)[:, 0]
 
     def _augment(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 (N, V, S, S, 3) to normalised pixels (N, V, 3, S, S), shifted and brightened at random."""
@@ -336,18 +382,19 @@ class Trainer:
         rows = self._rows(len(index))
         instruction = torch.from_numpy(data.instruction[index])
         objects = torch.from_numpy(data.objects_m[index]) / POSITION_UNIT_M
-        present = ~objects.isnan().any(dim=-1)
-        objects = objects.nan_to_num()
+        goals = torch.from_numpy(data.goals_m[index]) / POSITION_UNIT_M
+        present = ~(objects.isnan() | goals.isnan()).any(dim=-1)
+        objects, goals = objects.nan_to_num(), goals.nan_to_num()
         tokens = model.see(self._augment(data.images[index]))
 
         state = self._state[index]
         state[:, 10:] *= (torch.rand(len(index), 1) >= settings.hidden_velocity).float()
 
-        condition = self._condition(tokens, self._ids[instruction], state, rows)
+        condition = self._condition(tokens, instruction, state, rows)
         action = self._denoising_loss(condition, self._actions[index][rows])
-        named = objects[torch.arange(len(index)), instruction]
+        every = torch.arange(len(index))
+        named, goal = objects[every, instruction], goals[every, instruction]
         guess = self._auxiliary(condition)
-        goal = torch.from_numpy(data.goal_m[index]) / POSITION_UNIT_M
         held = torch.from_numpy(data.held[index])
         position = functional.smooth_l1_loss(guess[..., :3], named[rows], beta=KNEE)
         rest = functional.smooth_l1_loss(guess[..., 3:6], goal[rows], beta=KNEE)
@@ -355,31 +402,39 @@ class Trainer:
 
         half = self._half(len(index))
         fewer = self._rows(len(half))
-        other = torch.multinomial(present[half].float(), 1)[:, 0]
-        imagined = self._condition(tokens[half], self._ids[other], state[half], fewer)
-        wanted = objects[half][torch.arange(len(half)), other][fewer]
-        counterfactual = functional.smooth_l1_loss(self._auxiliary(imagined)[..., :3], wanted, beta=KNEE)
+        other = self._others(present[half].float())
+        imagined = self._auxiliary(self._condition(tokens[half], other, state[half], fewer))[..., :6]
+        wanted = torch.cat([objects[half, other], goals[half, other]], dim=-1)[fewer]
+        there = present[half, other].float()[fewer][..., None]
+        apart = functional.smooth_l1_loss(imagined, wanted, beta=KNEE, reduction="none") * there
+        size = 3 * there.sum().clamp(min=1)
+        counterfactual = (apart[..., :3].sum() + settings.goal_weight * apart[..., 3:].sum()) / size
 
-        tool = self._state_position(index)
+        things = torch.from_numpy(data.things_m[index]) / POSITION_UNIT_M
+        in_scene = ~things.isnan().any(dim=-1)
         seen = self._reader(tokens).view(len(index), -1, 3)
-        apart = functional.smooth_l1_loss(seen, objects + tool[:, None], beta=KNEE, reduction="none").mean(
-            dim=-1
-        )
-        reading = (apart * present).sum() / present.sum()
+        tool = self._state_position(index)
+        off = functional.smooth_l1_loss(
+            seen, things.nan_to_num() + tool[:, None], beta=KNEE, reduction="none"
+        ).mean(dim=-1)
+        reading = (off * in_scene).sum() / in_scene.sum()
 
         total = (
             action
-            + settings.auxiliary_weight * (position + 0.3 * rest + reading)
+            + settings.auxiliary_weight * (position + settings.goal_weight * rest + reading)
             + settings.counterfactual_weight * counterfactual
         )
         with torch.no_grad():
             error_m = (guess[..., :3] - named[rows]).norm(dim=-1).mean() * POSITION_UNIT_M
-            imagined_m = (self._auxiliary(imagined)[..., :3] - wanted).norm(dim=-1).mean() * POSITION_UNIT_M
+            goal_m = (guess[..., 3:6] - goal[rows]).norm(dim=-1).mean() * POSITION_UNIT_M
+            missed = (imagined - wanted)[..., :3].norm(dim=-1) * there[..., 0]
+            imagined_m = missed.sum() / there.sum().clamp(min=1) * POSITION_UNIT_M
         parts = {
             "loss": float(total.detach()),
             "action": float(action.detach()),
             "reading": float(reading.detach()),
             "target_cm": 100 * float(error_m),
+            "goal_cm": 100 * float(goal_m),
             "other_cm": 100 * float(imagined_m),
         }
         return total, parts
@@ -387,12 +442,26 @@ class Trainer:
     def _state_position(self, index: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self.data.state[index, :3]) / POSITION_UNIT_M
 
-    def _condition(self, tokens: Tensor, ids: Tensor, state: Tensor, rows: Tensor) -> Tensor:
-        """Condition of each member for its own rows of the batch, (rows, K, H)."""
+    def _condition(self, tokens: Tensor, instruction: Tensor, state: Tensor, rows: Tensor) -> Tensor:
+        """Condition of each member for its own rows of the batch, (rows, K, H), under instructions (N,).
+
+        Prompts of one length go through together, since no token may stand for nothing.
+        """
         model = self.model
-        trunk = model.gpt_neox.trunk(model.embed(tokens, ids))[:, 0]
-        hidden = model.gpt_neox.members(trunk[rows])
-        return model.embed_out.condition(hidden, state[rows])
+        lengths = self._length[instruction]
+        parts, places = [], []
+        for length in torch.unique(lengths):  # type: ignore[no-untyped-call]
+            chosen = (lengths == length).nonzero()[:, 0]
+            place = (lengths[rows[:, 0]] == length).nonzero()[:, 0]
+            renumbered = torch.full((len(tokens),), -1)
+            renumbered[chosen] = torch.arange(len(chosen))
+            mine = rows[place]
+            ids = torch.stack([self._ids[number] for number in instruction[chosen].tolist()])
+            trunk = model.gpt_neox.trunk(model.embed(tokens[chosen], ids))[:, 0]
+            hidden = model.gpt_neox.members(trunk[renumbered[mine]])
+            parts.append(model.embed_out.condition(hidden, state[mine]))
+            places.append(place)
+        return torch.cat(parts)[torch.cat(places).argsort()]
 
     def _auxiliary(self, condition: Tensor) -> Tensor:
         assert self.model.auxiliary is not None
@@ -430,6 +499,34 @@ class Trainer:
             torch._foreach_lerp_(ours, theirs, 1 - decay)
         return parts
 
+    def start_from(self, other: nn.Module, words: Mapping[str, int], our_words: Mapping[str, int]) -> None:
+        """Take over the weights of a policy of the same shape that may know fewer words.
+
+        Args:
+            other: its model.
+            words: its vocabulary, token to number.
+            our_words: this one's; tokens that the other does not know keep their random embedding.
+
+        Raises:
+            SalusError: it is of another shape.
+        """
+        weights = dict(other.state_dict())
+        name = "gpt_neox.embed_in.weight"
+        embedding = self.model.state_dict()[name].clone()
+        alike = name in weights and weights[name].shape[1:] == embedding.shape[1:]
+        for token, number in our_words.items():
+            if alike and token in words:
+                embedding[number] = weights[name][words[token]]
+        weights[name] = embedding
+        ours = {key: value.shape for key, value in self.model.state_dict().items()}
+        if {key: value.shape for key, value in weights.items()} != ours:
+            raise SalusError(
+                "The policy to start from has another shape than the one to be trained; start from one that "
+                "salus train-policy made, with as many members."
+            )
+        self.model.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
     def state(self) -> dict[str, Any]:
         """All that is needed to resume."""
         return {
@@ -455,22 +552,27 @@ class Trainer:
     def validate(self, data: Demonstrations, batch: int = 128) -> dict[str, float]:
         """Errors of the averaged weights on frames that were not trained on, all members' mean.
 
-        ``first_frame_cm/<instruction>`` is the error of the position of the object that the
-        instruction names, in the first frame of each episode, whatever its own instruction is.
+        ``first_frame_cm/<instruction>`` is the error of the position of the object that the instruction
+        names, in the first frame of each episode, whatever its own instruction is; ``first_goal_cm`` that
+        of the goal.
         """
         first = np.flatnonzero(np.diff(data.episode, prepend=-1))
         result = {}
         for number, text in enumerate(data.instructions):
-            wanted = torch.from_numpy(data.objects_m[first, number])
+            wanted = torch.from_numpy(
+                np.concatenate([data.objects_m[first, number], data.goals_m[first, number]], axis=-1)
+            )
             seen = ~wanted.isnan().any(dim=-1)
-            guess, _ = self._predict(data, first, np.full(len(first), number))
-            error = (guess[..., :3].mean(dim=1) * POSITION_UNIT_M - wanted).norm(dim=-1)
-            result[f"first_frame_cm/{text}"] = 100 * float(error[seen].mean())
+            guess = self._averaged_auxiliary(self._conditions(data, first, np.full(len(first), number)))
+            error = guess[..., :6].mean(dim=1) * POSITION_UNIT_M - wanted
+            result[f"first_frame_cm/{text}"] = 100 * float(error[seen, :3].norm(dim=-1).mean())
+            result[f"first_goal_cm/{text}"] = 100 * float(error[seen, 3:].norm(dim=-1).mean())
         errors, near, actions = [], [], []
         some = np.arange(0, len(data), max(1, len(data) // 400))
         for start in range(0, len(some), batch):
             index = some[start : start + batch]
-            guess, chunk = self._predict(data, index, data.instruction[index])
+            condition = self._conditions(data, index, data.instruction[index])
+            guess, chunk = self._averaged_auxiliary(condition), self._chunks(condition)
             wanted = torch.from_numpy(data.objects_m[index, data.instruction[index]])
             error = (guess[..., :3].mean(dim=1) * POSITION_UNIT_M - wanted).norm(dim=-1)
             errors.append(error)
@@ -486,18 +588,33 @@ class Trainer:
         result["gripper_cm"] = 100 * float(difference[..., 9].abs().mean())
         return result
 
-    def _predict(
+    def _conditions(
         self, data: Demonstrations, index: NDArray[np.int64], instruction: NDArray[np.int64]
-    ) -> tuple[Tensor, Tensor]:
-        """Auxiliary guesses (N, K, 7) and chunks (N, K, T, 10), one draw, of the averaged weights."""
+    ) -> Tensor:
+        """(N, K, H), what the heads of the averaged weights see of frames under instructions (N,)."""
         model = self.average
-        assert model.auxiliary is not None
         images = torch.from_numpy(data.images[index]).permute(0, 1, 4, 2, 3).float() / 255
+        pixels = (images - self._mean) / self._std
         state = torch.from_numpy(self.statistics.normalise_state(data.state[index]))
-        condition = model.condition((images - self._mean) / self._std, self._ids[instruction], state)
-        chunk = torch.randn(len(index), 1, *data.actions.shape[1:]).expand(-1, self.settings.members, -1, -1)
+        lengths = self._length[torch.from_numpy(instruction)]
+        condition = torch.empty(len(index), self.settings.members, model.config.hidden_size)
+        for length in torch.unique(lengths):  # type: ignore[no-untyped-call]
+            chosen = (lengths == length).nonzero()[:, 0]
+            ids = torch.stack([self._ids[number] for number in instruction[chosen].tolist()])
+            condition[chosen] = model.condition(pixels[chosen], ids, state[chosen])
+        return condition
+
+    def _averaged_auxiliary(self, condition: Tensor) -> Tensor:
+        """(N, K, 7)"""
+        assert self.average.auxiliary is not None
+        guess: Tensor = self.average.auxiliary(condition)
+        return guess
+
+    def _chunks(self, condition: Tensor) -> Tensor:
+        """(N, K, T, 10), one draw each."""
+        model, shape = self.average, self.data.actions.shape[1:]
+        chunk = torch.randn(len(condition), 1, *shape).expand(-1, self.settings.members, -1, -1)
         for step in model.sampler.timesteps():
             output = model.embed_out(chunk, torch.tensor([step]), condition)
             chunk = model.sampler.step(output, step, chunk, model.table)
-        actions = self.statistics.actions(chunk.numpy(), model.extensions.action_normalisation)
-        return model.auxiliary(condition), torch.from_numpy(actions)
+        return torch.from_numpy(self.statistics.actions(chunk.numpy(), model.extensions.action_normalisation))

@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus_ros.assets import asset
 from salus_ros.robot.ik import InverseKinematics
-from salus_ros.sim.expert import CLOSED_M, EXPERTS, OPEN_M, STEP_S, Expert, Plan
+from salus_ros.sim.expert import EXPERTS
+from salus_ros.sim.motion import CLOSED_M, OPEN_M, STEP_S, Expert, Plan
 from salus_ros.sim.simulation import SUCCESS, Scene, Simulation
+from salus_ros.sim.tasks import TASKS
 from salus_ros.sim.truth import Truth
 from salus_ros.types import EpisodeEvent, Floats, Image, JointTrajectory, RobotState
 
@@ -60,7 +62,9 @@ class Demonstration:
     instruction: str
     colours: tuple[str, ...]
     target: int
-    """The cube that the instruction names."""
+    """The cube that the instruction names, the one to be moved."""
+    second: int
+    """The cube that it names besides, -1 for none."""
     succeeded: bool
     events: tuple[EpisodeEvent, ...]
     time_s: Floats
@@ -87,8 +91,14 @@ class Demonstration:
     """(F, K), commanded opening: 0.08 or 0."""
     cube_position_m: Floats
     """(F, N, 3)"""
+    cube_size_m: Floats
+    """(N,)"""
     bin_position_m: Floats
-    """(F, 3)"""
+    """(F, 3), centre of the bin's underside."""
+    mark_position_m: Floats
+    """(F, 3), centre of the marked place; far below the table when there is none."""
+    goal_position_m: Floats
+    """(F, 3), where the named cube is to end."""
     gripped: NDArray[np.bool_]
     """(F,), the named cube is between the fingers, which both touch it."""
     held: NDArray[np.bool_]
@@ -110,7 +120,7 @@ def record(
         seed: of the scene and, independently, of the noise.
         settings: default if absent.
         task: name of a task.
-        disturbance: name of a family, ``mixed``, or empty.
+        disturbance: as ``Simulation.reset`` takes it.
         image_transform: applied to each (H, W, 3) image at once, e.g. to shrink it.
 
     Returns:
@@ -244,6 +254,7 @@ def _collected(
         instruction=scene.instruction,
         colours=scene.layout.colours,
         target=target,
+        second=scene.layout.second,
         succeeded=succeeded,
         events=tuple(events),
         time_s=np.array([f.truth.time_s for f in frames]),
@@ -257,7 +268,10 @@ def _collected(
         label_rotation=np.stack([f.plan.poses[:, :3, :3] for f in frames]),
         label_opening_m=np.stack([f.plan.opening_m for f in frames]),
         cube_position_m=np.stack([f.truth.cube_position_m for f in frames]),
+        cube_size_m=scene.layout.cube_size_m,
         bin_position_m=np.stack([f.truth.bin_position_m for f in frames]),
+        mark_position_m=np.stack([f.truth.mark_position_m for f in frames]),
+        goal_position_m=np.stack([TASKS[scene.task].goal_m(f.truth) for f in frames]),
         gripped=np.array([f.truth.gripped == target for f in frames]),
         held=np.array([f.truth.held == target for f in frames]),
     )

@@ -38,7 +38,6 @@ class EventSettings(BaseModel):
     clear_time_s: float = Field(
         0.3, gt=0, description="A collision is over, and another may begin, after so long without force."
     )
-    object_width_m: float = Field(0.04, gt=0, description="Width of what the fingers close on.")
     miss_margin_m: float = Field(
         0.006,
         gt=0,
@@ -101,7 +100,7 @@ class DropRule:
     def update(self, truth: Truth) -> Onset | None:
         """Look at one control period. The onset is the moment when the fingers lost the object."""
         if truth.held >= 0:
-            opening = truth.gripper_command_m > self._settings.object_width_m
+            opening = truth.gripper_command_m > truth.cube_size_m[truth.held]
             # Opening must be commanded over the goal while the object is still in the hand.
             self._released = opening and truth.held == truth.target and self._task.release_allowed(truth)
             self._held, self._last_held_s = truth.held, truth.time_s
@@ -117,16 +116,19 @@ class DropRule:
 class MissRule:
     """The fingers, commanded to close on an object, become narrower than it without it between them.
 
-    Counts once per closing, and not when the object was held before: that is a drop.
+    Counts once per closing, and not when the object was held before: that is a drop. Where the task does not
+    ask for a grasp, a closed hand has missed nothing.
     """
 
-    def __init__(self, settings: EventSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: EventSettings, task: Task) -> None:
+        self._settings, self._task = settings, task
         self._done = False
 
     def update(self, truth: Truth) -> Onset | None:
         """Look at one control period."""
-        width = self._settings.object_width_m
+        if not self._task.grasps:
+            return None
+        width = truth.cube_size_m[truth.target]
         if truth.gripper_command_m >= width:
             self._done = False
             return None
@@ -166,7 +168,7 @@ class Referee:
             settings.cube_force_n, settings.cube_time_s, settings.clear_time_s, "cube not named"
         )
         self._drop = DropRule(settings, task)
-        self._miss = MissRule(settings)
+        self._miss = MissRule(settings, task)
         self._success = SuccessRule(settings, task)
 
     def update(self, truth: Truth) -> tuple[tuple[Onset, ...], bool]:

@@ -6,102 +6,33 @@ whatever state it is put into: an empty closed hand opens, a dropped cube is app
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from salus_ros.sim.start import TOOL_DOWN
+from salus_ros.sim.motion import (
+    CHUNK_STEPS,
+    CLOSED_M,
+    OPEN_M,
+    ExpertSettings,
+    Motion,
+    Plan,
+    Waypoint,
+    grasp_yaw,
+    pose_at,
+    start,
+)
+from salus_ros.sim.tasks import ON_TOP_M, SETTLED_M, StackTask
 from salus_ros.sim.truth import Truth
-from salus_ros.sim.world import BIN_INNER_HALF_M, CUBE_SIZE_M
+from salus_ros.sim.world import BIN_INNER_HALF_M
 from salus_ros.types import Floats
 
-CHUNK_STEPS: Final = 16
-STEP_S: Final = 0.05
-OPEN_M: Final = 0.08
-CLOSED_M: Final = 0.0
+_HIGHEST_ON_TABLE_M: Final = 0.07
+"""Tool height over everything that lies on the table, which is 4 cm high."""
 
 
-class ExpertSettings(BaseModel):
-    """How the expert moves."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    speed_m_s: float = Field(0.30, gt=0, description="Largest speed of the tool.")
-    acceleration_m_s2: float = Field(1.2, gt=0, description="Largest acceleration of the tool.")
-    turn_rad_s: float = Field(1.2, gt=0, description="Largest turning speed of the tool about its axis.")
-    gripper_speed_m_s: float = Field(0.1, gt=0, description="Speed of the hand's opening.")
-    hover_m: float = Field(0.10, gt=0, description="Height from which a cube is approached straight down.")
-    grasp_m: float = Field(0.018, gt=0, description="Height of the tool when it closes.")
-    carry_m: float = Field(0.17, gt=0, description="Height at which a cube is carried.")
-    release_m: float = Field(0.14, gt=0, description="Height at which a cube is let go over the bin.")
-    aligned_m: float = Field(
-        0.010, gt=0, description="Sideways error at which the fingers go down and close."
-    )
-    post_margin_m: float = Field(0.055, gt=0, description="Height of the tool over an obstacle's top.")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The expert's next motion; T steps of ``STEP_S``."""
-
-    poses: Floats
-    """(T, 4, 4) tool poses in the base frame, at ``STEP_S``, 2 ``STEP_S``, ... from now."""
-    opening_m: Floats
-    """(T,), commanded gripper opening, ``OPEN_M`` or ``CLOSED_M``."""
-
-
-class Expert(Protocol):
-    """One per task."""
-
-    def plan(self, truth: Truth, steps: int = CHUNK_STEPS, velocity_m_s: Floats | None = None) -> Plan:
-        """What to do from this moment on, starting at a velocity (3,); default: the measured one."""
-
-
-@dataclass(slots=True)
-class _Motion:
-    """A hand and a cube that move without physics: no contacts, no gravity, no lag."""
-
-    position: Floats
-    velocity: Floats
-    yaw: float
-    opening: float
-    command: float
-    cube: Floats
-    cube_yaw: float
-    gripped: bool
-
-    def advance(self, goal: Floats, goal_yaw: float, command: float, settings: ExpertSettings) -> None:
-        """Move towards a goal for one step, within speed and acceleration, and let the hand follow."""
-        offset = goal - self.position
-        distance = float(np.sqrt(offset @ offset))
-        speed = min(
-            settings.speed_m_s, float(np.sqrt(2.0 * settings.acceleration_m_s2 * distance)), distance / STEP_S
-        )
-        wanted = offset * (speed / distance) if distance > 1e-9 else np.zeros(3)
-        change = wanted - self.velocity
-        size = float(np.sqrt(change @ change))
-        most = settings.acceleration_m_s2 * STEP_S
-        self.velocity = self.velocity + change * min(1.0, most / size if size > 1e-9 else 1.0)
-        moved = self.velocity * STEP_S
-        self.position = self.position + moved
-        turn = settings.turn_rad_s * STEP_S
-        self.yaw += min(max(goal_yaw - self.yaw, -turn), turn)
-        self.command = command
-        travel = settings.gripper_speed_m_s * STEP_S
-        self.opening += min(max(command - self.opening, -travel), travel)
-        between = float(np.abs(self.cube - self.position).max()) < CUBE_SIZE_M / 2
-        if command < CUBE_SIZE_M and (self.gripped or between) and self.opening <= CUBE_SIZE_M:
-            self.gripped, self.opening = True, CUBE_SIZE_M
-        elif command >= CUBE_SIZE_M and self.opening > CUBE_SIZE_M + 0.002:
-            self.gripped = False
-        if self.gripped:
-            self.cube = self.cube + moved
-
-
-class BinExpert:
-    """Grasps the named cube from above, lifts, carries over posts and walls, and lets go over the bin."""
+class _Planner:
+    """Applies a rule for the next waypoint again and again."""
 
     def __init__(self, settings: ExpertSettings | None = None) -> None:
         self._settings = settings or ExpertSettings()
@@ -114,72 +45,36 @@ class BinExpert:
         gripped cube moving along. So the chunk holds no noise, and says what the expert would do
         from where the robot really is. The tool points straight down in all of it.
         """
-        settings = self._settings
-        motion = _start(truth)
+        motion = start(truth)
         if velocity_m_s is not None:
             motion.velocity = velocity_m_s
         poses = np.zeros((steps, 4, 4))
         opening = np.empty(steps)
         for i in range(steps):
-            goal, goal_yaw, command = self._waypoint(motion, truth)
-            motion.advance(goal, goal_yaw, command, settings)
-            poses[i] = _pose(motion.position, motion.yaw)
-            opening[i] = command
+            waypoint = self._waypoint(motion, truth)
+            self._advance(motion, waypoint, truth)
+            poses[i] = pose_at(motion.position, motion.yaw)
+            opening[i] = waypoint.opening_m
         return Plan(poses, opening)
 
-    def _waypoint(self, motion: _Motion, truth: Truth) -> tuple[Floats, float, float]:
-        """Where to go (3,), the tool's angle there, and the opening to command now."""
-        over_bin = np.abs(motion.cube[:2] - truth.bin_position_m[:2]).max() < BIN_INNER_HALF_M
-        if motion.gripped:
-            return self._carry(motion, truth)
-        if over_bin:
-            # The cube is in the bin or falls into it.
-            return np.array([*motion.position[:2], self._settings.carry_m + 0.08]), motion.yaw, OPEN_M
-        return self._grasp(motion, truth)
+    def _waypoint(self, motion: Motion, truth: Truth) -> Waypoint:
+        """Where to go now."""
+        raise NotImplementedError
 
-    def _grasp(self, motion: _Motion, truth: Truth) -> tuple[Floats, float, float]:
-        settings = self._settings
-        offset = motion.cube[:2] - motion.position[:2]
-        sideways = float(np.sqrt(offset @ offset))
-        yaw = _grasp_yaw(motion.cube_yaw)
-        turned = abs(yaw - motion.yaw) < 0.15
-        height = max(settings.grasp_m, motion.cube[2] - 0.002)
-        down = motion.position[2] < height + 0.012
-        closing = motion.command < CUBE_SIZE_M and motion.opening > CUBE_SIZE_M - 0.006
-        gate = settings.aligned_m * (1.8 if closing else 1.0)
-        if down and sideways < gate and (closing or motion.opening > OPEN_M - 0.012):
-            return np.array([*motion.cube[:2], height]), yaw, CLOSED_M
-        ready = motion.opening > OPEN_M - 0.015
-        if ready and sideways < gate and turned:
-            return np.array([*motion.cube[:2], height]), yaw, OPEN_M
-        if ready and down and sideways < 0.02 and turned:
-            # Beside the cube, but around it already: slide.
-            return np.array([*motion.cube[:2], height]), yaw, OPEN_M
-        hover = motion.cube[2] + settings.hover_m - CUBE_SIZE_M / 2
-        return self._travel(motion, truth, motion.cube[:2], hover, carrying=False), yaw, OPEN_M
+    def _advance(self, motion: Motion, waypoint: Waypoint, truth: Truth) -> None:
+        motion.advance(waypoint, self._settings)
 
-    def _carry(self, motion: _Motion, truth: Truth) -> tuple[Floats, float, float]:
-        settings = self._settings
-        goal = truth.bin_position_m[:2]
-        offset = np.abs(motion.position[:2] - goal).max()
-        slow = float(np.sqrt(motion.velocity @ motion.velocity)) < 0.12
-        if offset < 0.035 and motion.position[2] < settings.release_m + 0.03 and slow:
-            return np.array([*goal, settings.release_m]), motion.yaw, OPEN_M
-        if offset < 0.035:
-            return np.array([*goal, settings.release_m]), motion.yaw, CLOSED_M
-        return self._travel(motion, truth, goal, settings.carry_m, carrying=True), motion.yaw, CLOSED_M
+    def _travel(self, motion: Motion, truth: Truth, goal: Floats, height: float, lowest: float) -> Floats:
+        """Next waypoint on the way to a point (2,) at a height: first up where something is in the way.
 
-    def _travel(self, motion: _Motion, truth: Truth, goal: Floats, height: float, carrying: bool) -> Floats:
-        """Next waypoint on the way to a point (2,) at a height: first up where something is in the way."""
+        Past the lowest height it turns without stopping.
+        """
         position = motion.position
         needed = self._height_over_post(position, goal, truth)
         travel = max(height, needed)
         offset = goal - position[:2]
         far = float(np.sqrt(offset @ offset)) > 0.03
-        # What lies on the table is 4 cm high, the bin's wall 8 cm.
-        lowest = max(height - 0.04 if carrying else min(height, 0.07), needed - 0.01)
-        if far and position[2] < lowest:
-            # Past the lowest height it turns without stopping.
+        if far and position[2] < max(lowest, needed - 0.01):
             return np.array([*position[:2], travel + 0.02])
         return np.array([*goal, travel])
 
@@ -198,36 +93,144 @@ class BinExpert:
         return truth.obstacle_height_m - 0.015 if distance < 0.15 else 0.0
 
 
-EXPERTS: Final[dict[str, type[BinExpert]]] = {"bin": BinExpert}
+class _GraspingPlanner(_Planner):
+    """Fetches the named cube from above."""
+
+    def _grasp(self, motion: Motion, truth: Truth) -> Waypoint:
+        settings, size = self._settings, motion.cube_size
+        offset = motion.cube[:2] - motion.position[:2]
+        sideways = float(np.sqrt(offset @ offset))
+        yaw = grasp_yaw(motion.cube_yaw)
+        turned = abs(yaw - motion.yaw) < 0.15
+        height = max(settings.grasp_m, motion.cube[2] - 0.002)
+        down = motion.position[2] < height + 0.012
+        closing = motion.command < size and motion.opening > size - 0.006
+        gate = settings.aligned_m * (1.8 if closing else 1.0)
+        at_cube = np.array([*motion.cube[:2], height])
+        if down and sideways < gate and (closing or motion.opening > OPEN_M - 0.012):
+            return Waypoint(at_cube, yaw, CLOSED_M)
+        ready = motion.opening > OPEN_M - 0.015
+        if ready and sideways < gate and turned:
+            return Waypoint(at_cube, yaw, OPEN_M)
+        if ready and down and sideways < 0.02 and turned:
+            # Beside the cube, but around it already: slide.
+            return Waypoint(at_cube, yaw, OPEN_M)
+        hover = motion.cube[2] + settings.hover_m - size / 2
+        lowest = min(hover, _HIGHEST_ON_TABLE_M)
+        return Waypoint(self._travel(motion, truth, motion.cube[:2], hover, lowest), yaw, OPEN_M)
 
 
-def _start(truth: Truth) -> _Motion:
-    rotation, cube = truth.tool_pose[:3, :3], truth.cube_rotation[truth.target]
-    gripped = truth.gripped == truth.target and truth.gripper_opening_m < 0.06
-    # Along which of its own axes a tumbled cube lies flat does not matter: any level edge will do.
-    level = cube[:, int(np.argmin(np.abs(cube[2])))]
-    return _Motion(
-        position=truth.tool_pose[:3, 3].copy(),
-        velocity=truth.tool_velocity[:3].copy(),
-        yaw=float(np.arctan2(rotation[1, 0], rotation[0, 0])),
-        opening=truth.gripper_opening_m,
-        command=truth.gripper_command_m,
-        cube=truth.cube_position_m[truth.target].copy(),
-        cube_yaw=float(np.arctan2(level[1], level[0])),
-        gripped=gripped,
-    )
+class BinExpert(_GraspingPlanner):
+    """Grasps the named cube from above, lifts, carries over posts and walls, and lets go over the bin."""
+
+    def _waypoint(self, motion: Motion, truth: Truth) -> Waypoint:
+        if motion.gripped:
+            return self._carry(motion, truth)
+        over_bin = np.abs(motion.cube[:2] - truth.bin_position_m[:2]).max() < BIN_INNER_HALF_M
+        if over_bin:
+            # The cube is in the bin or falls into it.
+            up = np.array([*motion.position[:2], self._settings.carry_m + 0.08])
+            return Waypoint(up, motion.yaw, OPEN_M)
+        return self._grasp(motion, truth)
+
+    def _carry(self, motion: Motion, truth: Truth) -> Waypoint:
+        settings = self._settings
+        goal = truth.bin_position_m[:2]
+        offset = np.abs(motion.position[:2] - goal).max()
+        slow = float(np.sqrt(motion.velocity @ motion.velocity)) < 0.12
+        release = np.array([*goal, settings.release_m])
+        if offset < 0.035 and motion.position[2] < settings.release_m + 0.03 and slow:
+            return Waypoint(release, motion.yaw, OPEN_M)
+        if offset < 0.035:
+            return Waypoint(release, motion.yaw, CLOSED_M)
+        # The bin's wall is 8 cm high.
+        lowest = settings.carry_m - 0.04
+        return Waypoint(self._travel(motion, truth, goal, settings.carry_m, lowest), motion.yaw, CLOSED_M)
 
 
-def _grasp_yaw(cube_yaw: float) -> float:
-    """The cube's four equal sides allow four angles; take the one that is nearest to straight ahead,
-    which keeps the wrist far from its limits."""
-    quarter = np.pi / 2
-    return float(cube_yaw - quarter * np.round(cube_yaw / quarter))
+class StackExpert(_GraspingPlanner):
+    """Grasps the named cube, carries it over the other, sets it down, and rises."""
+
+    def _waypoint(self, motion: Motion, truth: Truth) -> Waypoint:
+        to_goal = StackTask().goal_m(truth) - motion.cube
+        sideways = float(np.sqrt(to_goal[:2] @ to_goal[:2]))
+        if motion.gripped:
+            return self._set_down(motion, truth, to_goal, sideways)
+        if sideways < ON_TOP_M and abs(to_goal[2]) < SETTLED_M:
+            up = np.array([*motion.position[:2], self._settings.stack_carry_m + 0.08])
+            return Waypoint(up, motion.yaw, OPEN_M)
+        return self._grasp(motion, truth)
+
+    def _set_down(self, motion: Motion, truth: Truth, to_goal: Floats, sideways: float) -> Waypoint:
+        settings = self._settings
+        there = motion.position + to_goal
+        slow = float(np.sqrt(motion.velocity @ motion.velocity)) < 0.06
+        touching = -to_goal[2] < 0.004
+        if touching and sideways < 0.012 and (slow or motion.command == OPEN_M):
+            return Waypoint(there, motion.yaw, OPEN_M)
+        if sideways < 0.010:
+            return Waypoint(there, motion.yaw, CLOSED_M, settings.push_speed_m_s)
+        lowest = settings.stack_carry_m - 0.04
+        above = self._travel(motion, truth, there[:2], settings.stack_carry_m, lowest)
+        return Waypoint(above, motion.yaw, CLOSED_M)
 
 
-def _pose(position: Floats, yaw: float) -> Floats:
-    cosine, sine = np.cos(yaw), np.sin(yaw)
-    pose = np.eye(4)
-    pose[:3, :3] = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]]) @ TOOL_DOWN
-    pose[:3, 3] = position
-    return pose
+class PushExpert(_Planner):
+    """Closes the hand, goes down behind the named cube, and pushes it straight to the marked place."""
+
+    def _waypoint(self, motion: Motion, truth: Truth) -> Waypoint:
+        settings = self._settings
+        way = truth.mark_position_m[:2] - motion.cube[:2]
+        distance = float(np.sqrt(way @ way))
+        ahead = way / max(distance, 1e-9)
+        yaw = _push_yaw(ahead)
+        if distance < 0.010:
+            # Where it is to be: away from it, backwards and up.
+            away = motion.position + np.array([*(-0.03 * ahead), 0.05])
+            return Waypoint(away, motion.yaw, CLOSED_M, settings.push_speed_m_s)
+        offset = motion.cube[:2] - motion.position[:2]
+        behind = float(offset @ ahead)
+        aside = offset - behind * ahead
+        low = motion.position[2] < settings.push_m + 0.02
+        if low and behind > 0.015 and float(np.sqrt(aside @ aside)) < 0.014:
+            # As far as the cube has to go, and until the two touch, to the line on which it has to.
+            correction = aside if behind > 0.045 else 0.0 * aside
+            there = np.array([*(motion.position[:2] + way + correction), settings.push_m])
+            return Waypoint(there, yaw, CLOSED_M, settings.push_speed_m_s)
+        place = motion.cube[:2] - settings.behind_m * ahead
+        to_place = place - motion.position[:2]
+        near = float(np.sqrt(to_place @ to_place)) < 0.012
+        if near and motion.opening < 0.02 and abs(yaw - motion.yaw) < 0.2:
+            return Waypoint(np.array([*place, settings.push_m]), yaw, CLOSED_M)
+        above = self._travel(motion, truth, place, settings.hover_m, _HIGHEST_ON_TABLE_M)
+        return Waypoint(above, yaw, CLOSED_M)
+
+    def _advance(self, motion: Motion, waypoint: Waypoint, truth: Truth) -> None:
+        """Let the hand shove the cube before it."""
+        motion.advance(waypoint, self._settings)
+        if motion.position[2] > motion.cube_size:
+            return
+        offset = motion.cube[:2] - motion.position[:2]
+        distance = float(np.sqrt(offset @ offset))
+        touch = motion.cube_size / 2 + 0.009
+        if distance < touch:
+            way = truth.mark_position_m[:2] - motion.cube[:2]
+            ahead = way / max(float(np.sqrt(way @ way)), 1e-9)
+            motion.cube = motion.cube + np.array([*((touch - distance) * ahead), 0.0])
+
+
+def _push_yaw(ahead: Floats) -> float:
+    """The hand's broad side faces the cube where its wrist allows; forwards and backwards are alike."""
+    angle = float(np.arctan2(ahead[1], ahead[0]))
+    half = np.pi
+    folded = angle - half * np.round(angle / half)
+    return float(np.clip(folded, -0.8, 0.8))
+
+
+EXPERTS: Final[dict[str, type[_Planner]]] = {
+    "bin": BinExpert,
+    "bin_past_obstacle": BinExpert,
+    "stack": StackExpert,
+    "push": PushExpert,
+}
+"""The expert of each task."""

@@ -14,14 +14,15 @@ from typing import Any, Final
 
 import salus_ros.robot.gl  # noqa: F401, isort: skip  (chooses the renderer before mujoco is imported)
 import numpy as np
-from numpy.typing import NDArray
 
 from salus_ros.errors import SalusError
 from salus_ros.robot.model import ArmModel
+from salus_ros.sim import contacts
 from salus_ros.sim.contacts import Contacts
 from salus_ros.sim.events import Referee
+from salus_ros.sim.layout import Layout
 from salus_ros.sim.simulation import LOST, SUCCESS, TIMEOUT, Scene, SimSettings
-from salus_ros.sim.tasks import Layout, Task, task_named
+from salus_ros.sim.tasks import Task, task_named
 from salus_ros.sim.truth import Truth
 from salus_ros.sim.world import COLOURS, CUBES, FINGERS, OBSTACLE_MAX_HEIGHT_M, Owner, WorldSettings
 from salus_ros.types import EpisodeEvent, EventKind, Floats, RobotState
@@ -39,9 +40,7 @@ GONE_BELOW_M: Final = -0.1
 """A cube this far under the table's top has left the table."""
 
 _FIXED: Final = {"table": Owner.TABLE, "bin": Owner.BIN, "obstacle": Owner.OBSTACLE}
-_FIXED_NAMES: Final = {owner: name for name, owner in _FIXED.items()}
 _FINGER_OWNERS: Final = {FINGERS[0]: Owner.LEFT_FINGER, FINGERS[1]: Owner.RIGHT_FINGER}
-_ROBOT_OWNERS: Final = (Owner.ARM, Owner.LEFT_FINGER, Owner.RIGHT_FINGER)
 
 
 def scene(seed: int, task: str = "bin", settings: SimSettings | None = None) -> Scene:
@@ -54,11 +53,11 @@ def scene(seed: int, task: str = "bin", settings: SimSettings | None = None) -> 
         raise SalusError(f"The seed is {seed}, but expected 0 or more.")
     settings = settings or SimSettings()
     layout = task_named(task).draw(np.random.default_rng([seed, 0]), settings.tasks)
-    return Scene(seed, task, layout.instruction, "", layout)
+    return Scene(seed, task, layout.instruction, "", float("nan"), layout)
 
 
 def place(sdf: str, layout: Layout) -> str:
-    """A copy of the world with cubes, bin and obstacle where the layout has them, in its colours.
+    """A copy of the world with cubes, bin, mark and obstacle where the layout has them, in its colours.
 
     Raises:
         SalusError: the text is no world with the models that are to be placed.
@@ -70,6 +69,7 @@ def place(sdf: str, layout: Layout) -> str:
     models = {model.get("name"): model for model in root.iterfind("world/model")}
     poses = {
         "bin": [*layout.bin_position_m, 0.0, 0.0, 0.0],
+        "mark": [*layout.mark_position_m, 0.0, 0.0, 0.0],
         # A post shorter than the model's is the model's, sunk into the table.
         "obstacle": [
             *layout.obstacle_position_m[:2],
@@ -141,7 +141,6 @@ class Watch:
         self._settings = settings or SimSettings()
         self._task: Task = task_named(scene.task)
         self._referee = Referee(self._settings.events, self._task)
-        self._rest_height_m = float(scene.layout.cube_position_m[scene.layout.target, 2])
         self._held = -1
         self._last: Truth | None = None
         self.outcome = ""
@@ -174,7 +173,7 @@ class Watch:
         if succeeded:
             self.outcome = SUCCESS
             events.append(self._event(EventKind.SUCCESS, moment.time_s))
-        elif truth.cube_position_m[truth.target, 2] < GONE_BELOW_M:
+        elif (truth.cube_position_m[list(truth.named), 2] < GONE_BELOW_M).any():
             self.outcome = LOST
         elif moment.time_s >= self._settings.time_limit_s - 1e-9:
             self.outcome = TIMEOUT
@@ -186,30 +185,33 @@ class Watch:
     def _truth(self, moment: Moment) -> Truth:
         layout = self._scene.layout
         position = moment.cube_pose[:, :3, 3]
-        contacts = judge(moment.touches, self._task, layout.target, self._held)
-        gripped = contacts.gripped
-        lifted = gripped >= 0 and position[gripped, 2] >= self._rest_height_m + LIFTED_M
+        touching = judge(moment.touches, self._task, layout.target, self._held, layout.second)
+        gripped = touching.gripped
+        lifted = gripped >= 0 and position[gripped, 2] >= layout.cube_position_m[gripped, 2] + LIFTED_M
         self._held = gripped if gripped >= 0 and (lifted or self._held == gripped) else -1
         tool_pose = self._arm.forward(moment.robot.joint_position_rad)
         return Truth(
             time_s=moment.time_s,
             colours=layout.colours,
             target=layout.target,
+            second=layout.second,
             cube_position_m=position,
             cube_rotation=moment.cube_pose[:, :3, :3],
             cube_velocity_m_s=self._change(moment.time_s, position, "cube_position_m"),
+            cube_size_m=layout.cube_size_m,
             gripped=gripped,
             held=self._held,
-            touched=contacts.touched,
+            touched=touching.touched,
             bin_position_m=layout.bin_position_m,
+            mark_position_m=layout.mark_position_m,
             obstacle_position_m=layout.obstacle_position_m,
             obstacle_height_m=layout.obstacle_height_m,
             tool_pose=tool_pose,
             tool_velocity=self._tool_velocity(moment.time_s, tool_pose),
             gripper_opening_m=moment.robot.gripper_opening_m,
             gripper_command_m=moment.gripper_command_m,
-            contact_force_n=contacts.fixed_force_n,
-            cube_contact_force_n=contacts.cube_force_n,
+            contact_force_n=touching.fixed_force_n,
+            cube_contact_force_n=touching.cube_force_n,
         )
 
     def _change(self, time_s: float, value: Floats, name: str) -> Floats:
@@ -253,28 +255,18 @@ def owner(name: str) -> int:
     return _FIXED.get(model, Owner.NOTHING)
 
 
-def judge(touches: Iterable[Touch], task: Task, target: int, held: int) -> Contacts:
+def judge(touches: Iterable[Touch], task: Task, target: int, held: int, second: int = -1) -> Contacts:
     """Who touches whom, and how hard; two shapes that report each other count once."""
     pairs: dict[tuple[str, str], float] = {}
     for touch in touches:
         pair = (touch.first, touch.second) if touch.first < touch.second else (touch.second, touch.first)
         pairs[pair] = max(touch.force_n, pairs.get(pair, 0.0))
-    left: NDArray[np.bool_] = np.zeros(CUBES, dtype=bool)
-    right: NDArray[np.bool_] = np.zeros(CUBES, dtype=bool)
-    fixed_n = cube_n = 0.0
-    for names, force_n in pairs.items():
-        low, high = sorted(owner(name) for name in names)
-        cube = high - Owner.CUBE
-        if low in _ROBOT_OWNERS and cube >= 0:
-            left[cube] |= low == Owner.LEFT_FINGER
-            right[cube] |= low == Owner.RIGHT_FINGER
-            cube_n += force_n if cube != target else 0.0
-        elif low in _ROBOT_OWNERS and high in _FIXED_NAMES:
-            fixed_n += force_n
-        elif held >= 0 and Owner.CUBE + held in (low, high):
-            if low >= Owner.CUBE:
-                cube_n += force_n
-            elif low in _FIXED_NAMES and not task.is_goal_surface(_FIXED_NAMES[low]):
-                fixed_n += force_n
-    both = np.flatnonzero(left & right)
-    return Contacts(int(both[0]) if both.size else -1, left | right, fixed_n, cube_n)
+    owners = (sorted(owner(name) for name in names) for names in pairs)
+    forces = pairs.values()
+    return contacts.judge(
+        [(low, high, force_n) for (low, high), force_n in zip(owners, forces, strict=True)],
+        task,
+        target,
+        second,
+        held,
+    )

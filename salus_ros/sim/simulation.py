@@ -19,12 +19,14 @@ from salus_ros.sim.contacts import Contacts, read_contacts
 from salus_ros.sim.controller import ArmController, GripperController
 from salus_ros.sim.disturbances import Disturbance, draw_disturbance
 from salus_ros.sim.events import EventSettings, Referee
+from salus_ros.sim.layout import Layout, TaskSettings, check_settings
 from salus_ros.sim.renderer import Cameras
 from salus_ros.sim.start import StartPostures
-from salus_ros.sim.tasks import Layout, Task, TaskSettings, check_settings, task_named
+from salus_ros.sim.tasks import Task, task_named
 from salus_ros.sim.truth import Truth
 from salus_ros.sim.world import (
     COLOURS,
+    CUBE_SIZE_M,
     CUBES,
     DAMPING_TIME_S,
     FRONT_CAMERA,
@@ -81,6 +83,8 @@ class Scene:
     instruction: str
     disturbance: str
     """The family that was drawn, also for ``mixed``; empty for none."""
+    strength: float
+    """How strong the disturbance is, from 0 to 1; nan for none."""
     layout: Layout
 
 
@@ -95,9 +99,10 @@ class _Episode:
     arm: ArmController
     gripper: GripperController
     lagged_rad: Floats
+    joint_bias_rad: Floats
+    """(J,), what the joint sensors report beyond the true position."""
     ticks: int = 0
     held: int = -1
-    rest_height_m: float = 0.0
     outcome: str = ""
     started: bool = False
 
@@ -163,7 +168,7 @@ class Simulation:
 
     @property
     def outcome(self) -> str:
-        """``success``, ``timeout``, ``lost`` (the named cube left the table), or empty while it runs."""
+        """``success``, ``timeout``, ``lost`` (a named cube left the table), or empty while it runs."""
         return self._current.outcome
 
     @property
@@ -183,7 +188,7 @@ class Simulation:
             seed: of the scene and the disturbance; the scene is the same for every disturbance
                 that does not change it.
             task: name of a task.
-            disturbance: name of a family, ``mixed``, or empty.
+            disturbance: name of a family, alone or with a strength (``slippery:0.8``), ``mixed``, or empty.
 
         Raises:
             SalusError: unknown task or disturbance, or a negative seed.
@@ -192,9 +197,10 @@ class Simulation:
             raise SalusError(f"The seed is {seed}, but expected 0 or more.")
         chosen = task_named(task)
         scene_rng, disturbance_rng = (np.random.default_rng([seed, stream]) for stream in (0, 1))
-        drawn = draw_disturbance(disturbance, disturbance_rng)
+        drawn, strength = draw_disturbance(disturbance, disturbance_rng)
         layout = drawn.change_layout(chosen.draw(scene_rng, self.settings.tasks))
         self._world.restore_defaults()
+        self._build(layout)
         drawn.change_world(self._world, layout)
         # Contact stiffness follows from the masses.
         mujoco.mj_setConst(self._model, self._data)
@@ -202,8 +208,9 @@ class Simulation:
         posture = self._start.posture(layout.tool_position_m)
         self._place(layout, posture)
         arm = ArmController(self._world.arm.joint_names)
-        arm.reset(posture)
-        scene = Scene(seed, task, layout.instruction, drawn.name, layout)
+        bias = drawn.joint_bias_rad(len(posture))
+        arm.reset(posture + bias)
+        scene = Scene(seed, task, layout.instruction, drawn.name, strength, layout)
         self._episode = _Episode(
             scene=scene,
             task=chosen,
@@ -212,7 +219,7 @@ class Simulation:
             arm=arm,
             gripper=GripperController(self.settings.gripper_speed_m_s, LARGEST_OPENING_M),
             lagged_rad=posture,
-            rest_height_m=float(layout.cube_position_m[layout.target, 2]),
+            joint_bias_rad=bias,
         )
         mujoco.mj_forward(self._model, self._data)
         self._observe_truth()
@@ -242,7 +249,7 @@ class Simulation:
         if succeeded:
             episode.outcome = SUCCESS
             events.append(self._event(EventKind.SUCCESS, self.time_s))
-        elif self.truth().cube_position_m[episode.scene.layout.target, 2] < _GONE_BELOW_M:
+        elif (self.truth().cube_position_m[list(self.truth().named), 2] < _GONE_BELOW_M).any():
             episode.outcome = LOST
         elif self.time_s >= self.settings.time_limit_s - 1e-9:
             episode.outcome = TIMEOUT
@@ -256,7 +263,7 @@ class Simulation:
         world, data = self._world, self._data
         return RobotState(
             stamp_s=self.time_s,
-            joint_position_rad=data.qpos[world.arm_qpos],
+            joint_position_rad=data.qpos[world.arm_qpos] + self._current.joint_bias_rad,
             joint_velocity_rad_s=data.qvel[world.arm_dof],
             joint_effort_nm=data.qfrc_actuator[world.arm_dof],
             gripper_opening_m=self.gripper_opening_m,
@@ -328,18 +335,26 @@ class Simulation:
             raise SalusError("The simulation has no episode yet; call reset.")
         return self._episode
 
+    def _build(self, layout: Layout) -> None:
+        """Make the model's fixed things and cubes those of the layout."""
+        world, model = self._world, self._model
+        for i in range(CUBES):
+            model.geom_rgba[world.cube_geom[i]] = COLOURS[layout.colours[i]]
+            if layout.cube_size_m[i] != CUBE_SIZE_M:
+                world.resize_cube(i, float(layout.cube_size_m[i]))
+        model.body_pos[world.bin_body] = layout.bin_position_m
+        model.body_pos[world.mark_body] = layout.mark_position_m
+        model.body_pos[world.obstacle_body] = layout.obstacle_position_m
+        # A post shorter than the model's is the model's, sunk into the table.
+        model.body_pos[world.obstacle_body, 2] += layout.obstacle_height_m - OBSTACLE_MAX_HEIGHT_M
+
     def _place(self, layout: Layout, posture: Floats) -> None:
-        world, data, model = self._world, self._data, self._model
+        world, data = self._world, self._data
         data.qpos[world.arm_qpos] = data.ctrl[world.arm_actuator] = posture
         data.qpos[world.finger_qpos] = data.ctrl[world.finger_actuator] = LARGEST_OPENING_M / 2
         for i in range(CUBES):
             half = layout.cube_yaw_rad[i] / 2
             data.qpos[world.cube_qpos[i]] = [*layout.cube_position_m[i], np.cos(half), 0, 0, np.sin(half)]
-            model.geom_rgba[world.cube_geom[i]] = COLOURS[layout.colours[i]]
-        model.body_pos[world.bin_body] = layout.bin_position_m
-        model.body_pos[world.obstacle_body] = layout.obstacle_position_m
-        # A post shorter than the model's is the model's, sunk into the table.
-        model.body_pos[world.obstacle_body, 2] += layout.obstacle_height_m - OBSTACLE_MAX_HEIGHT_M
 
     def _advance_physics(self, episode: _Episode) -> None:
         world, data = self._world, self._data
@@ -350,6 +365,8 @@ class Simulation:
             episode.arm.advance(step_s)
             episode.gripper.advance(step_s)
             position, velocity = episode.arm.desired()
+            # The servos steer by the same sensors that report the joints.
+            position = position - episode.joint_bias_rad
             # The servo's damping acts on the joint's own velocity; leading the target by it makes the
             # servo damp the velocity error, as real ones do.
             target = position + DAMPING_TIME_S * velocity
@@ -364,10 +381,10 @@ class Simulation:
         """Read the privileged state of this moment."""
         world, data, episode = self._world, self._data, self._current
         layout = episode.scene.layout
-        contacts = read_contacts(world, data, episode.task, layout.target, episode.held)
+        contacts = read_contacts(world, data, episode.task, layout, episode.held)
         gripped = contacts.gripped
-        height = data.xpos[world.cube_body[gripped], 2] if gripped >= 0 else 0.0
-        if gripped < 0 or (episode.held != gripped and height < episode.rest_height_m + _LIFTED_M):
+        lifted_m = data.xpos[world.cube_body[gripped], 2] - layout.cube_position_m[gripped, 2]
+        if gripped < 0 or (episode.held != gripped and lifted_m < _LIFTED_M):
             episode.held = -1
         else:
             episode.held = gripped
@@ -381,13 +398,16 @@ class Simulation:
             time_s=self.time_s,
             colours=layout.colours,
             target=layout.target,
+            second=layout.second,
             cube_position_m=data.xpos[world.cube_body],
             cube_rotation=data.xmat[world.cube_body].reshape(CUBES, 3, 3),
             cube_velocity_m_s=data.qvel[world.cube_dof[:, :3]],
+            cube_size_m=layout.cube_size_m,
             gripped=gripped,
             held=episode.held,
             touched=contacts.touched,
             bin_position_m=layout.bin_position_m,
+            mark_position_m=layout.mark_position_m,
             obstacle_position_m=layout.obstacle_position_m,
             obstacle_height_m=layout.obstacle_height_m,
             tool_pose=tool_pose,

@@ -17,13 +17,17 @@ class Truth:
     time_s: float
     colours: tuple[str, ...]
     target: int
-    """The cube that the instruction names."""
+    """The cube that the instruction names, the one to be moved."""
+    second: int
+    """The cube that it names besides, -1 for none."""
     cube_position_m: Floats
     """(N, 3)"""
     cube_rotation: Floats
     """(N, 3, 3)"""
     cube_velocity_m_s: Floats
     """(N, 3)"""
+    cube_size_m: Floats
+    """(N,), length of the edges."""
     gripped: int
     """The cube that both fingers touch, -1 for none."""
     held: int
@@ -32,6 +36,8 @@ class Truth:
     """(N,), which cubes a finger touches."""
     bin_position_m: Floats
     """(3,), centre of its underside."""
+    mark_position_m: Floats
+    """(3,), centre of the marked place on the table; far below it when there is none."""
     obstacle_position_m: Floats
     """(3,), foot of the post; far below the table when there is none."""
     obstacle_height_m: float
@@ -46,6 +52,11 @@ class Truth:
     them to touch."""
     cube_contact_force_n: float
     """The same for cubes that the instruction does not name."""
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The cubes that the instruction names."""
+        return (self.target,) if self.second < 0 else (self.target, self.second)
 
     @property
     def has_obstacle(self) -> bool:

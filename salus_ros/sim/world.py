@@ -34,6 +34,8 @@ CUBE_MASS_KG: Final = 0.06
 BIN_INNER_HALF_M: Final = 0.07
 BIN_WALL_M: Final = 0.008
 BIN_HEIGHT_M: Final = 0.08
+MARK_RADIUS_M: Final = 0.045
+MARK_HEIGHT_M: Final = 0.001
 OBSTACLE_RADIUS_M: Final = 0.02
 OBSTACLE_MAX_HEIGHT_M: Final = 0.30
 PARKED_M: Final = (0.45, 0.0, -2.0)
@@ -103,6 +105,7 @@ class World:
     tool_body: int
     hand_body: int
     bin_body: int
+    mark_body: int
     obstacle_body: int
     obstacle_geom: int
     owner: NDArray[np.intp]
@@ -112,6 +115,16 @@ class World:
     def restore_defaults(self) -> None:
         """Undo every change that an episode made to the model."""
         self.restore_changes(self._defaults)
+
+    def resize_cube(self, cube: int, size_m: float) -> None:
+        """Give a cube other edges, of the same material; ``restore_defaults`` undoes it."""
+        model, geom, body = self.model, self.cube_geom[cube], self.cube_body[cube]
+        scale = size_m / CUBE_SIZE_M
+        model.geom_size[geom] *= scale
+        model.geom_rbound[geom] *= scale
+        model.geom_aabb[geom, 3:] *= scale
+        model.body_mass[body] *= scale**3
+        model.body_inertia[body] *= scale**5
 
     def changes(self) -> dict[str, NDArray[np.float64]]:
         """Copies of all model values that episodes may change."""
@@ -144,6 +157,8 @@ CHANGEABLE: Final = (
     "body_gravcomp",
     "geom_size",
     "geom_pos",
+    "geom_rbound",
+    "geom_aabb",
     "geom_rgba",
     "geom_friction",
     "geom_priority",
@@ -259,6 +274,16 @@ def _surroundings(spec: mujoco.MjSpec) -> None:
     half_height = OBSTACLE_MAX_HEIGHT_M / 2
     size = [OBSTACLE_RADIUS_M, half_height, 0]
     _add(obstacle, "obstacle", cylinder, size, [0, 0, half_height], [0.85, 0.45, 0.1, 1])
+    # Paint on the table: a site is seen and never touched.
+    mark = world.add_body(name="mark", pos=list(PARKED_M))
+    half_height = MARK_HEIGHT_M / 2
+    mark.add_site(
+        name="mark",
+        type=cylinder,
+        size=[MARK_RADIUS_M, half_height, 0],
+        pos=[0, 0, half_height],
+        rgba=[0.95, 0.95, 0.95, 1],
+    )
 
 
 def _cubes(spec: mujoco.MjSpec) -> None:
@@ -350,6 +375,7 @@ def _addresses(model: mujoco.MjModel, arm: ArmModel) -> World:
         tool_body=model.body(arm.tool_frame).id,
         hand_body=model.body(HAND).id,
         bin_body=model.body("bin").id,
+        mark_body=model.body("mark").id,
         obstacle_body=model.body("obstacle").id,
         obstacle_geom=model.geom("obstacle").id,
         owner=owner,

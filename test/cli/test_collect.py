@@ -17,10 +17,11 @@ import pytest
 
 from salus_ros.cli import collect
 from salus_ros.cli.main import build_parser
-from salus_ros.collection import FailedEpisode, Mixture
+from salus_ros.collection import FailedEpisode
 from salus_ros.data.records import digest
 from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
+from salus_ros.mixture import Mixture
 from salus_ros.types import ActionChunk, Observation, PolicyOutput, Uncertainty
 
 ROLLOUT = """
@@ -152,17 +153,6 @@ def test_wrong_options_are_named(tmp_path: Path, words: tuple[str, str], sentenc
     with pytest.raises(SalusError, match=sentence):
         collect.run(arguments(tmp_path, *words))
     assert not (tmp_path / "s").exists()
-
-
-def test_a_seed_alone_decides_what_its_episode_is() -> None:
-    mixture = Mixture(disturbance="nudge", disturbed_share=0.7, intervention_share=0.2)
-    metas = [mixture.draw(seed) for seed in range(1000)]
-    assert metas == [mixture.draw(seed) for seed in range(1000)]
-    assert np.mean([meta.disturbance == "nudge" for meta in metas]) == pytest.approx(0.7, abs=0.05)
-    assert np.mean([meta.random_interventions for meta in metas]) == pytest.approx(0.2, abs=0.05)
-    fewer = Mixture(disturbance="nudge", disturbed_share=0.7, intervention_share=0.1)
-    kept = [a.disturbance == fewer.draw(a.seed).disturbance for a in metas]
-    assert all(kept), "another share of interventions changes no disturbance"
 
 
 def test_what_an_episode_raises_is_returned_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:

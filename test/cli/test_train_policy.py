@@ -8,7 +8,8 @@ from salus_ros.cli.main import main
 from salus_ros.policy.registry import load_policy
 from salus_ros.policy.tinyvla.checkpoint import WEIGHTS
 
-FEW = 14
+FEW = 10
+TASKS = ("push", "stack")
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +21,15 @@ def folders(tmp_path_factory):
 def train(folders, seconds):
     demos, output = folders
     arguments = ["--demos", str(FEW), "--demo-dir", str(demos), "--output", str(output), "--jobs", "1"]
-    return main(["train-policy", *arguments, "--minutes", str(seconds / 60), "--evaluate", "0"])
+    arguments += ["--tasks", *TASKS, "--minutes", str(seconds / 60), "--evaluate", "0"]
+    return main(["train-policy", *arguments])
 
 
 def test_from_nothing_to_a_policy_that_loads_and_on_from_there(folders):
     demos, output = folders
     assert train(folders, 0.1) == 0
-    files = sorted(demos.glob("*.npz"))
-    assert len(files) == FEW
+    files = sorted(demos.glob("*/*.npz"))
+    assert [len([file for file in files if file.parent.name == task]) for task in TASKS] == [FEW, FEW]
     assert load_policy(output).name == "tinyvla"
     before = json.loads((output / "training.json").read_text())
 
@@ -39,7 +41,7 @@ def test_from_nothing_to_a_policy_that_loads_and_on_from_there(folders):
     assert (output / WEIGHTS).stat().st_size < 25 * 2**20
 
 
-@pytest.mark.parametrize("arguments", [["--demos", "3"], ["--minutes", "0"]])
+@pytest.mark.parametrize("arguments", [["--demos", "3"], ["--minutes", "0"], ["--tasks", "fly"]])
 def test_too_little_of_anything_is_refused_in_one_sentence(arguments, capsys, tmp_path):
     code = main(["train-policy", "--demo-dir", str(tmp_path), "--output", str(tmp_path / "out"), *arguments])
     assert code == 2

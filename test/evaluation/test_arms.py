@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from salus_ros.collection import Mixture
 from salus_ros.errors import SalusError
 from salus_ros.evaluation import arms
 from salus_ros.evaluation.arms import ARMS, LIVE, REMEDIES, Setup, gate_settings
 from salus_ros.evaluation.study import describe
 from salus_ros.intervention.settings import GateSettings
+from salus_ros.mixture import Mixture
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = Setup(

@@ -60,19 +60,20 @@ def test_the_world_shows_the_scene_of_its_seed() -> None:
     shown, placed = (
         ElementTree.fromstring(text)[0] for text in (sdf, place(sdf, scene(DEFAULT_SEED).layout))
     )
-    for name in MODELS:
+    for name in (*MODELS, "mark"):
         assert text(model(shown, name), "pose") == text(model(placed, name), "pose"), (
             f"{name} stands elsewhere than seed {DEFAULT_SEED} puts it: tasks changed, so take the poses "
             "of salus_ros.sim.gazebo.place(sdf, scene(DEFAULT_SEED).layout) over into worlds/salus.sdf"
         )
 
 
-@pytest.mark.parametrize("seed", [0, DEFAULT_SEED, 17])
-def test_every_pose_is_that_of_the_mujoco_scene(simulation: Simulation, seed: int) -> None:
-    drawn = simulation.reset(seed)
-    placed = ElementTree.fromstring(place(asset("worlds/salus.sdf").read_text(), scene(seed).layout))[0]
-    assert scene(seed).layout.instruction == drawn.instruction
-    for name in MODELS:
+@pytest.mark.parametrize(("seed", "task"), [(0, "bin"), (DEFAULT_SEED, "bin"), (17, "stack"), (3, "push")])
+def test_every_pose_is_that_of_the_mujoco_scene(simulation: Simulation, seed: int, task: str) -> None:
+    drawn = simulation.reset(seed, task)
+    layout = scene(seed, task).layout
+    placed = ElementTree.fromstring(place(asset("worlds/salus.sdf").read_text(), layout))[0]
+    assert layout.instruction == drawn.instruction
+    for name in (*MODELS, "mark"):
         body = simulation._world.model.body(name).id
         pose = matrix(text(model(placed, name), "pose"))
         assert pose[:3, 3] == pytest.approx(simulation._data.xpos[body], abs=1e-7), name
@@ -103,6 +104,23 @@ def test_every_shape_has_the_size_place_and_colour_of_its_mujoco_twin(
                 assert offset[:3, :3] == pytest.approx(np.eye(3)), shape_name
             colour = numbers(visual, "material/diffuse")
             assert colour == pytest.approx(mj.geom_rgba[geoms[shape_name]], abs=1e-6), shape_name
+
+
+def test_the_mark_is_seen_as_in_mujoco_and_cannot_be_touched(
+    world: ElementTree.Element, simulation: Simulation
+) -> None:
+    link = model(world, "mark").find("link")
+    site = simulation._world.model.site("mark")
+    assert link is not None and link.find("collision") is None
+    visual = link.find("visual")
+    assert visual is not None
+    geometry = visual.find("geometry")
+    assert geometry is not None
+    kind, size = full_size(geometry)
+    assert kind == site.type[0]
+    assert size[:2] == pytest.approx(site.size[:2])
+    assert matrix(visual.findtext("pose"))[:3, 3] == pytest.approx(site.pos)
+    assert numbers(visual, "material/diffuse") == pytest.approx(site.rgba)
 
 
 def test_cubes_have_the_mass_and_inertia_of_their_mujoco_twins(

@@ -49,7 +49,9 @@ def demonstrations(episodes: int = 20, frames: int = 4, seed: int = 0) -> Demons
         instruction=instruction,
         instructions=INSTRUCTIONS,
         objects_m=objects,
-        goal_m=objects[:, 0],
+        tasks=("bin",) * 3,
+        goals_m=objects[:, [0]].repeat(3, axis=1),
+        things_m=objects,
         held=np.zeros(total, np.float32),
         episode=episode,
     )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.tokenizer import train_tokenizer
-from salus_ros.policy.training import Trainer, TrainingSettings, small_configuration
+from salus_ros.policy.training import Demonstrations, Trainer, TrainingSettings, small_configuration
 
 from .small import INSTRUCTIONS, WIDTHS, demonstrations
 
@@ -43,8 +45,8 @@ def test_a_resumed_run_has_the_same_weights_and_steps():
 def test_every_episode_belongs_to_as_many_members_as_asked():
     training = trainer()
     seen: dict[int, set[int]] = {}
-    for members, frames in training._groups:
-        for episode in training.data.episode[frames]:
+    for members, strata in training._groups:
+        for episode in training.data.episode[np.concatenate(strata)]:
             seen.setdefault(int(episode), set()).update(members)
     assert set(seen) == set(range(20)), "every episode is used"
     assert all(len(members) == SETTINGS.members_per_episode for members in seen.values())
@@ -59,7 +61,10 @@ def test_each_member_learns_from_its_own_rows_only():
     for member in range(SETTINGS.members):
         for row in rows[:, member].tolist():
             frame = index[row]
-            assert any(member in members and frame in frames for members, frames in training._groups)
+            assert any(
+                member in members and any(frame in frames for frames in strata)
+                for members, strata in training._groups
+            )
 
 
 def test_members_differ_from_the_start():
@@ -90,3 +95,83 @@ def test_every_word_of_an_instruction_is_one_token_and_other_words_still_have_so
     tokenizer = train_tokenizer(INSTRUCTIONS)
     assert len(tokenizer.encode(" green cube").ids) == 2
     assert tokenizer.decode(tokenizer.encode(" purple éclair").ids) == " purple éclair"
+
+
+MANY = ("put the blue cube in the bin", "stack the blue cube on the red cube")
+
+
+def two_tasks(episodes: int = 20) -> Demonstrations:
+    """The same scenes under two instructions of different lengths, every other episode under the second."""
+    one = demonstrations(episodes)
+    objects = np.concatenate([one.objects_m[:, :1], np.full_like(one.objects_m[:, :1], np.nan)], axis=1)
+    objects[one.episode % 2 == 1, 1] = 0.1
+    goals = np.zeros_like(objects)
+    return dataclasses.replace(
+        one,
+        instruction=one.episode % 2,
+        instructions=MANY,
+        tasks=("bin", "stack"),
+        objects_m=objects,
+        goals_m=goals,
+    )
+
+
+def two_task_trainer(settings: TrainingSettings = SETTINGS, data: Demonstrations | None = None) -> Trainer:
+    torch.set_num_threads(1)
+    tokenizer = train_tokenizer(MANY)
+    config = small_configuration(tokenizer.get_vocab_size(), 16, ("front", "wrist"), 0.05, settings.members)
+    return Trainer(data or two_tasks(), config, tokenizer, WIDTHS, settings)
+
+
+def test_prompts_of_different_lengths_go_through_together_as_they_do_alone() -> None:
+    training = two_task_trainer()
+    index = next(training._batches)
+    rows = training._rows(len(index))
+    instruction = torch.from_numpy(training.data.instruction[index])
+    assert len(training._length[instruction].unique()) == 2, "the batch holds both lengths"
+    tokens = training.model.see(training._augment(training.data.images[index]))
+    state = training._state[index]
+    together = training._condition(tokens, instruction, state, rows)
+    for row in range(len(rows)):
+        for member in range(SETTINGS.members):
+            frame = rows[row, member]
+            ids = training._ids[instruction[frame]][None]
+            hidden = training.model.think(training.model.embed(tokens[frame][None], ids))
+            alone = training.model.embed_out.condition(hidden, state[frame][None])[0, member]
+            torch.testing.assert_close(together[row, member], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_holds_the_tasks_by_their_weights() -> None:
+    settings = SETTINGS.model_copy(update={"batch": 18, "task_weights": {"stack": 2.0}})
+    training = two_task_trainer(settings)
+    for _ in range(5):
+        task = training.data.instruction[next(training._batches)]
+        assert [int((task == number).sum()) for number in (0, 1)] == [6, 12]
+
+
+def test_what_is_not_in_the_scene_is_not_asked_for() -> None:
+    training = two_task_trainer()
+    present = torch.tensor([[1.0, 0.0]]).repeat(3 * 2, 1)
+    present[::2] = 1.0
+    drawn = torch.stack([training._others(present) for _ in range(50)])
+    assert set(drawn[:, ::2].flatten().tolist()) == {0, 1}
+    total, parts = training.loss(next(training._batches))
+    assert torch.isfinite(total) and all(np.isfinite(value) for value in parts.values())
+
+
+def test_a_run_that_starts_from_a_policy_predicts_as_it_did_for_the_words_it_knew() -> None:
+    old = trainer()
+    old_words = train_tokenizer(INSTRUCTIONS).get_vocab()
+    new = two_task_trainer()
+    new.start_from(old.model, old_words, train_tokenizer(MANY).get_vocab())
+    pixels, state = torch.randn(1, 2, 3, 64, 64), torch.randn(1, 13)
+    same = INSTRUCTIONS.index(MANY[0])
+    before = old.model.condition(pixels, old._ids[same][None], state)
+    after = new.average.condition(pixels, new._ids[0][None], state)
+    torch.testing.assert_close(after, before)
+
+
+def test_a_policy_of_another_shape_cannot_be_started_from() -> None:
+    other = trainer(SETTINGS.model_copy(update={"members": 2}))
+    with pytest.raises(SalusError, match="another shape"):
+        two_task_trainer().start_from(other.model, {}, {})

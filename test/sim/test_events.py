@@ -13,11 +13,12 @@ from salus_ros.sim.events import (
     Referee,
     SuccessRule,
 )
-from salus_ros.sim.tasks import BinTask
+from salus_ros.sim.tasks import BinTask, PastObstacleTask, PushTask, StackTask
 from salus_ros.sim.truth import Truth
 from salus_ros.types import FailureType
 
 SETTINGS = EventSettings()
+BIN, STACK, PUSH = BinTask(), StackTask(), PushTask()
 OVER_BIN = np.array([0.5, 0.3, 0.2])
 OVER_TABLE = np.array([0.5, 0.0, 0.2])
 
@@ -28,13 +29,16 @@ def truth(**changes):
         time_s=0.0,
         colours=("red", "green", "blue"),
         target=0,
+        second=-1,
         cube_position_m=cubes,
         cube_rotation=np.repeat(np.eye(3)[None], 3, axis=0),
         cube_velocity_m_s=np.zeros((3, 3)),
+        cube_size_m=np.full(3, 0.04),
         gripped=-1,
         held=-1,
         touched=np.zeros(3, dtype=bool),
         bin_position_m=np.array([0.5, 0.3, 0.0]),
+        mark_position_m=np.array([0.55, -0.2, 0.0]),
         obstacle_position_m=np.array([0.4, 0.0, -2.0]),
         obstacle_height_m=0.2,
         tool_pose=np.eye(4),
@@ -96,8 +100,8 @@ def at(moment, position):
     return replace(moment, cube_position_m=cubes)
 
 
-def drops(moments):
-    return play(DropRule(SETTINGS, BinTask()), moments)
+def drops(moments, task=BIN):
+    return play(DropRule(SETTINGS, task), moments)
 
 
 def test_a_held_object_that_slips_is_a_drop_from_when_the_fingers_lost_it():
@@ -136,8 +140,8 @@ def closing(opening_m, **changes):
     return truth(gripper_command_m=0.0, gripper_opening_m=opening_m, **changes)
 
 
-def misses(moments):
-    return play(MissRule(SETTINGS), moments)
+def misses(moments, task=BIN):
+    return play(MissRule(SETTINGS, task), moments)
 
 
 def test_fingers_that_close_on_nothing_are_a_miss_when_narrower_than_the_object():
@@ -167,6 +171,18 @@ def test_an_object_that_slips_before_it_was_lifted_is_a_miss():
     assert misses([closing(0.04, gripped=0)] * 5 + [closing(0.02)] * 20)
 
 
+@pytest.mark.parametrize("size_m", [0.03, 0.05])
+def test_what_is_narrower_than_the_object_depends_on_the_object(size_m):
+    sizes = np.array([size_m, 0.04, 0.04])
+    assert misses([closing(size_m - 0.007, cube_size_m=sizes)] * 5)
+    assert not misses([closing(size_m - 0.005, cube_size_m=sizes)] * 5)
+
+
+def test_a_hand_that_is_closed_to_push_has_missed_nothing():
+    assert not misses([truth(), *[closing(0.0)] * 50], PUSH)
+    assert misses([truth(), *[closing(0.0)] * 50], STACK)
+
+
 def test_every_closing_can_miss_once():
     assert len(misses([closing(0.02)] * 20)) == 1
     assert len(misses([closing(0.02)] * 20 + [truth()] * 5 + [closing(0.02)] * 20)) == 2
@@ -175,8 +191,8 @@ def test_every_closing_can_miss_once():
 IN_BIN = np.array([0.52, 0.31, 0.03])
 
 
-def succeeds(moments):
-    return bool(play(SuccessRule(SETTINGS, BinTask()), moments))
+def succeeds(moments, task=BIN):
+    return bool(play(SuccessRule(SETTINGS, task), moments))
 
 
 def test_a_cube_that_lies_in_the_bin_for_a_while_is_success():
@@ -199,8 +215,93 @@ def test_what_is_nearly_success_is_none(moments):
     assert not succeeds(moments)
 
 
+ON_CUBE_1 = np.array([0.4, 0.1, 0.06])
+
+
+def near(position, *offset_m):
+    return position + np.array(offset_m)
+
+
+def stacked(position, **changes):
+    return truth(cube=position, second=1, **changes)
+
+
+def test_a_cube_that_stands_on_the_other_for_a_while_is_success():
+    assert succeeds([stacked(ON_CUBE_1)] * 16, STACK)
+    assert succeeds([stacked(near(ON_CUBE_1, 0.017, 0, 0.005))] * 16, STACK)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        stacked(near(ON_CUBE_1, 0.019, 0, 0)),
+        stacked(near(ON_CUBE_1, 0, 0, 0.007)),
+        stacked(near(ON_CUBE_1, 0, 0, -0.04)),
+        stacked(ON_CUBE_1, touched=np.array([True, False, False])),
+        stacked(ON_CUBE_1, cube_velocity_m_s=np.full((3, 3), 0.1)),
+        truth(cube=ON_CUBE_1, second=2),
+    ],
+    ids=["about to tip", "leaning", "beside", "still touched", "still moving", "on the wrong cube"],
+)
+def test_what_is_nearly_stacked_is_no_success(moment):
+    assert not succeeds([moment] * 50, STACK)
+
+
+@pytest.mark.parametrize(
+    ("position", "dropped"),
+    [
+        (near(ON_CUBE_1, 0, 0, 0.010), False),
+        (near(ON_CUBE_1, 0, 0, 0.020), True),
+        (near(ON_CUBE_1, 0.025, 0, 0.005), True),
+        (OVER_BIN, True),
+    ],
+    ids=["set down", "let fall", "beside it", "over the bin"],
+)
+def test_a_cube_to_be_stacked_is_dropped_unless_it_is_set_down_on_the_other(position, dropped):
+    let_go = [HELD] * 5 + [at(OPENING, position)] * 3 + [truth(cube=position)] * 20
+    moments = [replace(moment, second=1) for moment in let_go]
+    assert bool(drops(moments, STACK)) == dropped
+
+
+ON_MARK = np.array([0.55, -0.2, 0.02])
+
+
+def test_a_cube_that_lies_on_the_mark_for_a_while_is_success_even_while_it_is_touched():
+    assert succeeds([truth(cube=ON_MARK, touched=np.array([True, False, False]))] * 16, PUSH)
+    assert succeeds([truth(cube=near(ON_MARK, 0.029, 0, 0))] * 16, PUSH)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        truth(cube=near(ON_MARK, 0.031, 0, 0)),
+        truth(cube=near(ON_MARK, 0, 0, 0.03)),
+        truth(cube=ON_MARK, cube_velocity_m_s=np.full((3, 3), 0.1)),
+        truth(cube=ON_MARK, target=1),
+    ],
+    ids=["short of it", "above it", "still moving", "wrong cube"],
+)
+def test_what_is_nearly_on_the_mark_is_no_success(moment):
+    assert not succeeds([moment] * 50, PUSH)
+
+
+def test_a_cube_that_was_lifted_instead_of_pushed_may_be_put_down_on_the_mark_and_nowhere_else():
+    def let_go(position):
+        return [HELD] * 5 + [at(OPENING, position)] * 3 + [truth(cube=position)] * 20
+
+    assert not drops(let_go(ON_MARK), PUSH)
+    assert drops(let_go(near(ON_MARK, 0.04, 0, 0)), PUSH)
+    assert drops(let_go(near(ON_MARK, 0, 0, 0.05)), PUSH)
+
+
+def test_past_an_obstacle_the_rules_are_those_of_the_bin():
+    assert succeeds([truth(cube=IN_BIN)] * 16, PastObstacleTask())
+    assert drops([HELD] * 5 + [GONE] * 20, PastObstacleTask())
+    assert misses([closing(0.02)] * 5, PastObstacleTask())
+
+
 def test_the_referee_reports_all_that_happens_at_once():
-    referee = Referee(SETTINGS, BinTask())
+    referee = Referee(SETTINGS, BIN)
     onsets = []
     for i in range(10):
         moment = closing(0.02, contact_force_n=50.0, cube_contact_force_n=1.0)
