@@ -56,5 +56,6 @@ setup(
             "salus = salus_ros.cli.main:main",
             *(f"{node}_node = salus_ros.nodes.{node}_node:main" for node in NODES),
         ],
+        "salus_ros.policies": ["expert = salus_ros.expert_policy:load"],
     },
 )

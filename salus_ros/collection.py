@@ -177,6 +177,8 @@ class NumberedByEpisode:
 def _workplace(policy: str) -> tuple[Simulation, Policy]:
     """Built once in each process."""
     from salus_ros.policy.registry import load_policy
+    from salus_ros.rollout import let_watch
     from salus_ros.sim.simulation import Simulation
 
-    return Simulation(), NumberedByEpisode(load_policy(policy))
+    simulation = Simulation()
+    return simulation, NumberedByEpisode(let_watch(load_policy(policy), simulation))

@@ -20,7 +20,7 @@ from salus_ros.data.recorder import EpisodeRecorder, round_points
 from salus_ros.errors import SalusError
 from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Decision, GateInputs, Request, RequestKind
-from salus_ros.policy.base import Policy, Rewindable
+from salus_ros.policy.base import Policy, Privileged, Rewindable
 from salus_ros.sim.simulation import Simulation
 from salus_ros.types import (
     EpisodeEvent,
@@ -272,6 +272,13 @@ class Rollout:
         if state is None or state.mode not in (Mode.ASSIST, Mode.EMERGENCY_STOP):
             return ""
         return state.mode.name.lower() if state.time_in_mode_s >= self._settings.give_up_after_s else ""
+
+
+def let_watch(policy: Policy, simulation: Simulation) -> Policy:
+    """The policy, which sees the simulation's truth if it is one that plans from it."""
+    if isinstance(policy, Privileged):
+        policy.watch(simulation.truth)
+    return policy
 
 
 def run_episode(

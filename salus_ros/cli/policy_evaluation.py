@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from salus_ros.policy.base import Policy
 from salus_ros.policy.registry import load_policy
+from salus_ros.rollout import let_watch
 from salus_ros.sim.simulation import SUCCESS, Simulation
 from salus_ros.types import ActionChunk, EventKind, JointTrajectory
 
@@ -72,7 +73,8 @@ def run_trials(policy: str, seeds: list[int], disturbance: str) -> list[Trial]:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    loaded, simulation = load_policy(policy), Simulation()
+    simulation = Simulation()
+    loaded = let_watch(load_policy(policy), simulation)
     return [run_trial(loaded, simulation, seed, disturbance) for seed in seeds]
 
 

@@ -18,7 +18,7 @@ from salus_ros.judges import ControlSettings, EffortThreshold, NoiseThreshold, P
 from salus_ros.mixture import Mixture
 from salus_ros.oracle import Oracle, OracleSettings, Remedy, run_with_oracle
 from salus_ros.placebo import PlaceboSettings, RandomTrigger
-from salus_ros.rollout import Judge, Rollout, RolloutSettings, run_episode
+from salus_ros.rollout import Judge, Rollout, RolloutSettings, let_watch, run_episode
 
 if TYPE_CHECKING:
     from salus_ros.monitor.monitor import Monitor
@@ -150,7 +150,8 @@ def _workplace(policy: str) -> tuple[Simulation, Policy]:
     from salus_ros.policy.registry import load_policy
     from salus_ros.sim.simulation import Simulation
 
-    return Simulation(), load_policy(policy)
+    simulation = Simulation()
+    return simulation, let_watch(load_policy(policy), simulation)
 
 
 @lru_cache(maxsize=2)

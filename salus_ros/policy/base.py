@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 from salus_ros.types import Observation, PolicyOutput
 
@@ -61,4 +62,13 @@ class Rewindable(Protocol):
 
     def restore(self, state: object) -> None:
         """Go back to a saved moment; the same one may be restored many times."""
+        ...
+
+
+@runtime_checkable
+class Privileged(Protocol):
+    """A policy that plans from the simulator's truth. Whoever runs both in one process says where it is."""
+
+    def watch(self, truth: Callable[[], Any]) -> None:
+        """Plan from what this returns from now on."""
         ...

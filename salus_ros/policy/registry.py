@@ -6,23 +6,18 @@ is a callable ``(path: Path | None, seed: int) -> Policy``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
-from urllib.parse import parse_qsl
-
-from pydantic import BaseModel, ValidationError
 
 from salus_ros.assets import asset
 from salus_ros.errors import SalusError
 from salus_ros.policy.base import Policy
+from salus_ros.policy.options import settings_of, split_options
 
 GROUP = "salus_ros.policies"
 DEFAULT = "models/tinyvla-small"
 """The shipped policy."""
-
-_Settings = TypeVar("_Settings", bound=BaseModel)
 
 Factory = Callable[[Path | None, int], Policy]
 
@@ -36,44 +31,6 @@ def _tinyvla(path: Path | None, seed: int) -> Policy:
     return TinyVlaPolicy.load(folder, settings_of(TinyVlaPolicySettings, options, seed=seed))
 
 
-def split_options(path: Path | None) -> tuple[str, dict[str, str]]:
-    """What stands before ``?`` in a spec, and the options behind it: ``runs/policy?draws=8&device=cpu``.
-
-    A path that exists as it stands has no options.
-    """
-    text = "" if path is None else str(path)
-    if "?" not in text or Path(text).exists():
-        return text, {}
-    before, _, behind = text.partition("?")
-    try:
-        return before, dict(parse_qsl(behind, keep_blank_values=True, strict_parsing=True))
-    except ValueError:
-        raise SalusError(
-            f"The options of {text} are not of the form ?name=value&name=value; mend them."
-        ) from None
-
-
-def settings_of(model: type[_Settings], options: Mapping[str, str], **more: Any) -> _Settings:
-    """Settings from the options of a spec; lists are separated by commas.
-
-    Raises:
-        SalusError: there is no such option, or its value cannot be.
-    """
-    values: dict[str, Any] = {}
-    for name, text in options.items():
-        field = model.model_fields.get(name)
-        is_list = field is not None and get_origin(field.annotation) is tuple
-        values[name] = tuple(text.split(",")) if is_list else text
-    try:
-        return model.model_validate({**more, **values})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SalusError(
-            f"The policy's option {'.'.join(map(str, first['loc']))}={first['input']!r} was refused "
-            f"({first['msg']}); its options are {', '.join(model.model_fields)}."
-        ) from None
-
-
 def _checkpoint_folder(spec: str) -> Path:
     path = Path(spec)
     if path.is_dir() or path.is_absolute():
@@ -84,7 +41,20 @@ def _checkpoint_folder(spec: str) -> Path:
         return path
 
 
-_BUILT_IN: dict[str, Factory] = {"tinyvla": _tinyvla}
+def _random(path: Path | None, seed: int) -> Policy:
+    from salus_ros.policy.random_policy import load
+
+    return load(path, seed)
+
+
+def _openpi(path: Path | None, seed: int) -> Policy:
+    from salus_ros.policy.openpi import load
+
+    return load(path, seed)
+
+
+_BUILT_IN: dict[str, Factory] = {"tinyvla": _tinyvla, "random": _random, "openpi": _openpi}
+"""The scripted ``expert`` comes through an entry point: it knows the simulator, which policies must not."""
 
 
 def policy_names() -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from salus_ros.types import NOT_AVAILABLE, ActionChunk, Floats32, Uncertainty
@@ -56,3 +58,8 @@ def of_samples(
         velocity_field_disagreement=velocity_field_disagreement,
         latent=np.empty(0, np.float32) if latent is None else latent.astype(np.float32),
     )
+
+
+def hash_of(*parts: str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 over texts that say what a policy without weights is."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
