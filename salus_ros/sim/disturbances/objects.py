@@ -66,10 +66,10 @@ class Slippery(Disturbance):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float) -> Slippery:
-        """Two fingers of 20 N carry friction * 40 N; strengths from 0.77 on lie below what is needed."""
+        """Two fingers of 20 N hold friction * 40 N at rest; a lift and a turn of the hand ask for more."""
         mass = float(rng.uniform(0.2, 0.5))
-        needed = mass * _GRAVITY_M_S2 / 40.0
-        return cls(needed * between(strength, 1.5, 0.85), mass)
+        at_rest = mass * _GRAVITY_M_S2 / 40.0
+        return cls(at_rest * between(strength, 1.8, 1.15), mass)
 
     def change_world(self, world: World, layout: Layout) -> None:
         """Let the cube's own friction count, whatever touches it."""
