@@ -1,7 +1,7 @@
 """Takes the figures in the docs from the files that the commands wrote.
 
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` into ``docs/results.md``, and
-the closed-loop study of ``docs/results/study.json`` into both. A section whose file is missing stays as it is.
+the closed-loop study of ``docs/results/study.json`` into both. A section without its file stays as it is.
 """
 
 from __future__ import annotations
