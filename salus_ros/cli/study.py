@@ -21,6 +21,7 @@ from salus_ros import __version__
 from salus_ros.errors import SalusError
 
 if TYPE_CHECKING:
+    from salus_ros.data.store import Store
     from salus_ros.evaluation.arms import Setup
     from salus_ros.evaluation.comparison import Arm
     from salus_ros.judges import ControlSettings
@@ -89,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
     setup = _setup(args, names)
     console = Console(width=None if sys.stdout.isatty() else 120)
     failed = 0
-    # salus comes before random, which is matched to it.
-    for name in sorted(names, key=list(ARMS).index, reverse=True):
+    # random is matched to salus, and an oracle with nothing to foresee lives through the episode of none.
+    for name in sorted(names, key=lambda name: (name not in ("none", "salus"), list(ARMS).index(name))):
         console.print(f"arm {name}: {ARMS[name]}")
         if name == "random":
             setup = setup.model_copy(update={"placebo": _placebo(args.output, seeds)})
@@ -205,10 +206,25 @@ def _run_arm(args: argparse.Namespace, setup: Setup, name: str, seeds: range) ->
                 f"{path} holds {store.settings.mixture}, and {described} was asked for; "
                 "give another --output."
             )
+        if name in arms.REMEDIES and (args.output / "none" / "zarr.json").exists():
+            _take_over(Store.open(args.output / "none"), store, name, seeds)
         failed = collect_missing(store, partial(arms.run_arm, name, setup), seeds, args.workers)
     for episode in failed[:3]:
         print(f"seed {episode.seed} failed to run: {episode.error}", file=sys.stderr)
     return len(failed)
+
+
+def _take_over(none: Store, oracle: Store, name: str, seeds: range) -> None:
+    """Copies the episodes without a failure: there the oracle says nothing, and the same happens."""
+    from salus_ros.evaluation.arms import as_oracle
+    from salus_ros.types import EventKind
+
+    done = {meta.seed for meta in oracle.metas()}
+    for i, meta in enumerate(none.metas()):
+        if meta.seed in seeds and meta.seed not in done:
+            episode = none.episode(i)
+            if all(event.kind is not EventKind.FAILURE_ONSET for event in episode.events):
+                oracle.append(as_oracle(episode, name))
 
 
 def _placebo(output: Path, seeds: range) -> PlaceboSettings:
@@ -271,7 +287,7 @@ def _arm(output: Path, name: str, seeds: range, detailed: tuple[int, ...] = ()) 
     from salus_ros.evaluation.comparison import Arm
     from salus_ros.evaluation.study import STREAMS
 
-    store: Store = Store.open(output / name)
+    store = Store.open(output / name)
     return Arm(
         name,
         tuple(

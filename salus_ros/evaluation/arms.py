@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus_ros.collection import FailedEpisode, NumberedByEpisode, as_drawn
-from salus_ros.data.episode import Episode, EpisodeMeta
+from salus_ros.data.episode import Episode, EpisodeMeta, PredictionStream
+from salus_ros.data.recorder import build_stream
 from salus_ros.errors import SalusError
 from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.settings import GateSettings
@@ -109,6 +110,12 @@ def run_arm(arm: str, setup: Setup, seed: int) -> Episode | FailedEpisode:
         raise
     except Exception as error:
         return FailedEpisode(seed, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def as_oracle(episode: Episode, arm: str) -> Episode:
+    """An episode of ``none`` without a failure, as an oracle's arm has it: nobody foresees anything."""
+    nothing = build_stream(PredictionStream, {})
+    return replace(episode, meta=replace(episode.meta, arm=arm), predictions=nothing)
 
 
 def _run(arm: str, setup: Setup, meta: EpisodeMeta, simulation: Simulation, policy: Policy) -> Episode:

@@ -11,6 +11,7 @@ import pytest
 
 from salus_ros.cli.main import main
 from salus_ros.data.episode import Episode, Outcome
+from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
 from salus_ros.evaluation import arms, study
 from salus_ros.evaluation.arms import OtherNoise
@@ -142,6 +143,19 @@ def test_the_verb_compares_all_arms_and_goes_on_where_it_was(
         "none and salus are drawn"
     )
     assert "paired seeds" in capsys.readouterr().out
+
+
+def test_an_oracle_takes_over_what_does_not_fail_and_runs_the_rest(
+    study_command: list[str], tmp_path: Path
+) -> None:
+    command = [*study_command, "--seeds", "10:14", "--arms", "none,oracle,salus"]
+    assert main(command) == 0
+    ran: list[tuple[str, int]] = arms.ran  # type: ignore[attr-defined]
+    assert sorted(seed for arm, seed in ran if arm == "oracle") == [11, 13], "the odd seeds collide"
+    store = Store.open(tmp_path / "out" / "oracle")
+    assert sorted(meta.seed for meta in store.metas()) == [10, 11, 12, 13]
+    assert {meta.arm for meta in store.metas()} == {"oracle"}
+    assert len(store.episode(0).predictions) == 0, "these are the monitor's, whom nobody heard"
 
 
 def test_a_store_of_another_mixture_is_not_mixed_in(
