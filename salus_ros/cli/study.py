@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from salus_ros.evaluation.arms import Setup
     from salus_ros.evaluation.comparison import Arm
     from salus_ros.judges import ControlSettings
+    from salus_ros.mixture import Mixture
     from salus_ros.placebo import PlaceboSettings
 
 PLACEBO_FILE: Final = "placebo.json"
@@ -58,6 +59,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--control-data", type=Path, help="for the arms effort and noise: a store of episodes on tune seeds"
+    )
+    parser.add_argument(
+        "--mixture",
+        type=Path,
+        help="tasks and disturbances, e.g. config/mixtures/seen.yaml; or the next three",
     )
     parser.add_argument("--task", default="bin", help="name of the task (%(default)s)")
     parser.add_argument("--disturbance", default="mixed", help="a family, mixed, or none (%(default)s)")
@@ -111,7 +117,6 @@ def _setup(args: argparse.Namespace, names: tuple[str, ...]) -> Setup:
     from salus_ros.evaluation.study import require_file
     from salus_ros.intervention.settings import GateSettings
     from salus_ros.judges import ControlSettings
-    from salus_ros.mixture import Mixture
     from salus_ros.rollout import RolloutSettings
 
     require_file(Path(args.policy), "policy", "train one with salus train-policy, or give --policy")
@@ -125,21 +130,28 @@ def _setup(args: argparse.Namespace, names: tuple[str, ...]) -> Setup:
     controls = ControlSettings()
     if any(name in CONTROLS for name in names):
         controls = _controls(args.output, args.control_data)
-    disturbance = "" if args.disturbance == "none" else args.disturbance
     return Setup(
         policy=args.policy,
         monitor=args.monitor,
         shuffled=args.shuffled_monitor,
-        mixture=_checked(
-            Mixture.of,
-            task=args.task,
-            disturbance=disturbance,
-            disturbed_share=args.disturbed_share,
-            intervention_share=0.0,
-        ),
+        mixture=_mixture(args),
         rollout=RolloutSettings(record_frames=not args.no_frames),
         gate=_checked(GateSettings, **dict(_named(text) for text in args.gate)),
         controls=controls,
+    )
+
+
+def _mixture(args: argparse.Namespace) -> Mixture:
+    from salus_ros.mixture import Mixture
+
+    if args.mixture is not None:
+        return Mixture.read(args.mixture).model_copy(update={"intervention_share": 0.0})
+    return _checked(
+        Mixture.of,
+        task=args.task,
+        disturbance="" if args.disturbance == "none" else args.disturbance,
+        disturbed_share=args.disturbed_share,
+        intervention_share=0.0,
     )
 
 

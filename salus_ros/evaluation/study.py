@@ -52,6 +52,7 @@ def identity(setup: Setup) -> dict[str, str]:
         "policy": policy_hash(setup.policy),
         "monitor": monitor_digest(Path(setup.monitor)),
         "mixture": setup.mixture.describe(),
+        "mixture_hash": setup.mixture.hash,
         "gate": json.dumps(changed, sort_keys=True),
     }
 

@@ -17,6 +17,7 @@ from salus_ros.evaluation import arms, study
 from salus_ros.evaluation.arms import OtherNoise
 from salus_ros.evaluation.comparison import Arm, summarise_arm
 from salus_ros.evaluation.study import matched_placebo, parse_arms, parse_seeds, results
+from salus_ros.mixture import Mixture
 from salus_ros.types import Cause, FailureType, Mode
 
 Make = Callable[..., Episode]
@@ -196,3 +197,14 @@ def test_a_missing_monitor_is_one_sentence(tmp_path: Path, capsys: pytest.Captur
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
     assert "salus train-monitor" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mixture_file_says_what_is_run(
+    study_command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = Path(__file__).resolve().parents[2] / "config" / "mixtures" / "seen.yaml"
+    assert main([*study_command, "--seeds", "10:11", "--arms", "none,salus", "--mixture", str(seen)]) == 0
+    manifest = json.loads((tmp_path / "out" / "study.json").read_text())["manifest"]
+    assert manifest["mixture_hash"] == Mixture.read(seen).hash
+    assert main([*study_command, "--seeds", "10:11", "--mixture", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml cannot be read" in capsys.readouterr().err
