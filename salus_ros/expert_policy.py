@@ -15,7 +15,8 @@ from salus_ros.errors import SalusError
 from salus_ros.policy import action as actions
 from salus_ros.policy import uncertainty
 from salus_ros.robot.ik import InverseKinematics
-from salus_ros.sim.expert import STEP_S, BinExpert
+from salus_ros.sim.expert import EXPERTS, task_of
+from salus_ros.sim.motion import STEP_S
 from salus_ros.sim.truth import Truth
 from salus_ros.types import ActionChunk, Observation, PolicyOutput, Uncertainty
 
@@ -28,7 +29,8 @@ class ExpertPolicy:
 
     def __init__(self, ik: InverseKinematics) -> None:
         self.hash = uncertainty.hash_of(self.name)
-        self._expert, self._ik = BinExpert(), ik
+        self._experts = {task: expert() for task, expert in EXPERTS.items()}
+        self._ik = ik
         self._truth: Callable[[], Truth] | None = None
         self._sequence = 0
 
@@ -46,7 +48,8 @@ class ExpertPolicy:
                 "The expert plans from the simulator's truth, which the graph does not carry; use it in one "
                 "process (`salus collect --policy expert`), or choose another policy."
             )
-        plan = self._expert.plan(self._truth())
+        truth = self._truth()
+        plan = self._experts[task_of(truth)].plan(truth)
         chunk = actions.to_chunk(
             observation.stamp_s,
             observation.robot.joint_position_rad,
@@ -76,7 +79,7 @@ def _samples(chunk: ActionChunk) -> np.ndarray[tuple[int, ...], np.dtype[np.floa
 
 
 def load(path: Path | None, seed: int) -> ExpertPolicy:
-    """``expert``, for the shipped arm and its bin task."""
+    """``expert``, for the shipped arm and its tasks."""
     if path is not None:
         raise SalusError(
             f"The policy expert takes nothing behind its name, but {path} was given; leave it out."

@@ -14,6 +14,7 @@ VERBS: Final = {
     "demo": "run the live nodes on the simulator, without and with SALUS",
     "collect": "write episodes to a Zarr store, in parallel",
     "train-policy": "behaviour cloning of the policy, from nothing",
+    "evaluate-policy": "success of a policy without a gate, and whether it reads",
     "train-monitor": "train and calibrate the monitor on a store",
     "evaluate": "the monitor and its baselines on held-out episodes",
     "study": "closed loop on paired seeds",

@@ -80,9 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--output", type=Path, default=Path("runs/policy"), help="checkpoint and training state"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for simulation")
-    parser.add_argument(
-        "--evaluate", type=int, default=100, help="held-out episodes without and with disturbances"
-    )
+    parser.add_argument("--evaluate", type=int, default=50, help="held-out episodes of each task and kind")
     parser.set_defaults(run=run)
 
 
@@ -100,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     settings = TrainingSettings(seed=args.seed)
     train(args.demo_dir, counts, args.output, settings, args.minutes, args.init_from)
     if args.evaluate:
-        report = policy_evaluation.evaluate(args.output, args.evaluate, args.jobs)
+        report = policy_evaluation.evaluate(args.output, args.evaluate, args.jobs, args.tasks)
         (args.output / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
         print(policy_evaluation.summary(report))
     return 0

@@ -112,6 +112,7 @@ def record(
     task: str = "bin",
     disturbance: str = "",
     image_transform: Callable[[Image], NDArray[Any]] | None = None,
+    watch: Callable[[tuple[EpisodeEvent, ...]], None] | None = None,
 ) -> Demonstration:
     """Run one noisy episode of the task's expert.
 
@@ -122,6 +123,7 @@ def record(
         task: name of a task.
         disturbance: as ``Simulation.reset`` takes it.
         image_transform: applied to each (H, W, 3) image at once, e.g. to shrink it.
+        watch: called with the events of a control period as soon as it has passed.
 
     Returns:
         The episode; look at ``succeeded`` before using it.
@@ -144,7 +146,10 @@ def record(
         driver.execute(truth)
         for _ in range(_CONTROL_STEPS):
             if not simulation.done:
-                events += simulation.step()
+                happened = simulation.step()
+                events += happened
+                if watch is not None and happened:
+                    watch(happened)
         step += 1
     return _collected(scene, simulation.outcome == SUCCESS, events, frames)
 

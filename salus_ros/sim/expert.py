@@ -234,3 +234,10 @@ EXPERTS: Final[dict[str, type[_Planner]]] = {
     "push": PushExpert,
 }
 """The expert of each task."""
+
+
+def task_of(truth: Truth) -> str:
+    """A task whose expert knows what to do: told by what there is to be reached."""
+    if truth.second >= 0:
+        return "stack"
+    return "push" if truth.has_mark else "bin"

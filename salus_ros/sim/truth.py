@@ -59,6 +59,11 @@ class Truth:
         return (self.target,) if self.second < 0 else (self.target, self.second)
 
     @property
+    def has_mark(self) -> bool:
+        """Whether a place on the table is marked."""
+        return bool(self.mark_position_m[2] > -1.0)
+
+    @property
     def has_obstacle(self) -> bool:
         """Whether the post stands on the table."""
         return bool(self.obstacle_position_m[2] > -1.0)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from salus_ros.cli.policy_evaluation import _figures as figures_of
-from salus_ros.cli.policy_evaluation import run_trial, summary
+from salus_ros.cli.policy_evaluation import _swap_figures as swap_figures_of
+from salus_ros.cli.policy_evaluation import Swap, run_swap, run_trial, summary, swapped
 from salus_ros.policy.registry import load_policy
 from salus_ros.sim.simulation import Simulation
 
@@ -67,7 +68,26 @@ def test_the_instruction_decides_which_cube_is_approached(policy, simulation):
 def test_figures_count_what_happened(trials):
     figures = figures_of(trials)
     assert figures["episodes"] == len(trials)
-    assert figures["success"] == pytest.approx(np.mean([trial.success for trial in trials]))
-    low, high = figures["success_interval"]
-    assert low <= figures["success"] <= high
-    assert "success" in summary({"undisturbed": figures})
+    success = figures["success"]
+    assert success["share"] == pytest.approx(np.mean([trial.success for trial in trials]))
+    low, high = success["interval"]
+    assert low <= success["share"] <= high
+    swaps = swap_figures_of([Swap(1, "bin", True), Swap(2, "bin", False), Swap(3, "bin", None)])
+    assert swaps["followed"]["share"] == 0.5 and swaps["followed"]["of"] == 2
+    table = summary({"bin": {"undisturbed": figures, "swapped": swaps}})
+    assert f"| bin | undisturbed | {round(5 * success['share'])} of 5" in table
+    assert "50% of 2 cubes taken are the named one" in table
+
+
+@pytest.mark.parametrize("task", ["bin", "stack", "push"])
+def test_a_swapped_instruction_names_a_cube_that_the_scene_did_not(simulation, task):
+    layout = simulation.reset(5, task).layout
+    other, words = swapped(layout)
+    assert other not in (layout.target, layout.second)
+    assert f"the {layout.colours[other]} cube" in words and layout.colours[layout.target] not in words
+    assert words.split()[0] == layout.instruction.split()[0]
+
+
+def test_with_another_colour_named_most_grasps_follow_the_word(policy, simulation):
+    swaps = [run_swap(policy, simulation, seed, "bin") for seed in SEEDS]
+    assert sum(swap.followed is True for swap in swaps) >= 3, [swap.followed for swap in swaps]
