@@ -59,9 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("train-policy", help="behaviour cloning of the policy, from nothing")
     parser.add_argument(
         "--demos",
-        type=int,
-        default=700,
-        help="demonstrations to learn from, of each task (default %(default)s)",
+        default="700",
+        help="demonstrations to learn from, of each task (default %(default)s); with --heads: a store, or a "
+        "folder of demonstrations",
     )
     parser.add_argument(
         "--tasks", nargs="+", default=list(DEMONSTRATED), help="tasks to learn (default: %(default)s)"
@@ -72,12 +72,31 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--init-from",
         type=Path,
-        help="a checkpoint of the same shape to start from (default: from nothing)",
+        help="a checkpoint of the same shape to start from (default: from nothing); with --heads: a "
+        "Llava-Pythia backbone, or a fine-tune of it with one head",
+    )
+    parser.add_argument("--heads", type=int, help="train so many action heads on --init-from, left as it is")
+    parser.add_argument(
+        "--cameras",
+        nargs="+",
+        default=list(CAMERAS),
+        help="with --heads: order of views",
+    )
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs="+",
+        default=[256, 512, 1024],
+        help="with --heads: channels of the heads, the published ones by default; without a GPU take fewer, "
+        "such as 64 128",
+    )
+    parser.add_argument(
+        "--period", type=float, default=PERIOD_S, help="with --heads: time between actions, s (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the training (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=20.0, help="training time (default %(default)s)")
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/policy"), help="checkpoint and training state"
+        "--output", type=Path, help="checkpoint and training state (default runs/policy, runs/heads)"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for simulation")
     parser.add_argument("--evaluate", type=int, default=50, help="held-out episodes of each task and kind")
@@ -86,6 +105,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Collect, train, evaluate."""
+    if args.heads is not None:
+        return _run_heads(args)
+    if not str(args.demos).isdigit():
+        raise SalusError(f"--demos {args.demos} is no number; a store or a folder goes with --heads.")
+    args.demos, args.output = int(args.demos), args.output or Path("runs/policy")
     if args.demos < 10 or args.minutes <= 0:
         raise SalusError(
             f"Got {args.demos} demonstrations and {args.minutes} minutes; give 10 or more, and some time."
@@ -101,6 +125,26 @@ def run(args: argparse.Namespace) -> int:
         report = policy_evaluation.evaluate(args.output, args.evaluate, args.jobs, args.tasks)
         (args.output / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
         print(policy_evaluation.summary(report))
+    return 0
+
+
+def _run_heads(args: argparse.Namespace) -> int:
+    from salus_ros.cli import train_heads
+    from salus_ros.policy.tinyvla.finetuning import HeadSettings
+
+    if args.init_from is None or args.heads < 1 or args.minutes <= 0 or args.period <= 0:
+        raise SalusError("--heads needs --init-from, and heads, minutes and period above 0; give them.")
+    if any(width < 8 or width % 8 for width in args.widths):
+        raise SalusError(f"--widths {args.widths} are not all multiples of 8; choose others.")
+    settings = HeadSettings(
+        seed=args.seed,
+        heads=args.heads,
+        widths=tuple(args.widths),
+        cameras=tuple(args.cameras),
+        period_s=args.period,
+    )
+    output = args.output or Path("runs/heads")
+    train_heads.train(args.init_from, Path(args.demos), output, settings, args.minutes)
     return 0
 
 

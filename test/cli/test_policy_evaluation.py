@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from salus_ros.cli.policy_evaluation import Swap, run_swap, run_trial, summary, swapped
 from salus_ros.cli.policy_evaluation import _figures as figures_of
 from salus_ros.cli.policy_evaluation import _swap_figures as swap_figures_of
-from salus_ros.cli.policy_evaluation import Swap, run_swap, run_trial, summary, swapped
 from salus_ros.policy.registry import load_policy
 from salus_ros.sim.simulation import Simulation
 

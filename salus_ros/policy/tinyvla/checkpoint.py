@@ -88,7 +88,7 @@ def load(folder: Path, attention: Attention = "sdpa") -> Checkpoint:
         tokenizer=_read_tokenizer(layout),
         processor=_read_processor(layout, model),
         statistics=read_statistics(layout, model.config),
-        hash=_hash(*layout.weights, path),
+        hash=hash_of_files(*layout.weights, path),
         layout=layout,
     )
 
@@ -131,7 +131,7 @@ def _build(
         state = tensors.get("embed_out.input_proj_robot_state.weight")
         state_dim = config.state_dim if state is None or state.dim() != 2 else int(state.shape[1])
         return TinyVlaAct(replace(config, state_dim=state_dim), state_dim, attention)
-    widths = _head_widths(tensors)
+    widths = head_widths(tensors)
     if config.chunk_size % 2 ** (len(widths) - 1):
         raise SalusError(
             f"{folder}: chunk_size is {config.chunk_size}, but a U-Net of {len(widths)} levels needs a "
@@ -140,7 +140,7 @@ def _build(
     return TinyVla(config, widths, attention)
 
 
-def _head_widths(tensors: Mapping[str, Tensor]) -> list[int]:
+def head_widths(tensors: Mapping[str, Tensor]) -> list[int]:
     """Channel widths of the U-Net, read from the shapes."""
     widths: list[int] = []
     while (name := f"embed_out.down_modules.{len(widths)}.0.blocks.0.block.0.weight") in tensors:
@@ -172,7 +172,8 @@ def _read_processor(layout: Layout, model: LlavaPythia) -> ImageProcessor:
     return processor
 
 
-def _hash(*paths: Path) -> str:
+def hash_of_files(*paths: Path) -> str:
+    """First 16 hexadecimal digits of the SHA-256 over the files' bytes, one after the other."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:

@@ -169,9 +169,9 @@ class TinyVla(LlavaPythia):
     def loss(self, condition: Tensor, actions: Tensor, is_pad: Tensor) -> Tensor:
         """The published training loss for conditions (N, K, H), each member on the same rows.
 
-        ``actions`` (N, K or 1, T, D) are normalised; ``is_pad`` (N, T) marks steps past the episode's end,
-        which count as zero in the mean. Noise and steps are drawn as the released code draws them, the
-        same for all members, so that one seed gives one loss.
+        ``actions`` (N, K or 1, T, D) are normalised; ``is_pad`` (N, T), or (N, K, T), marks steps past the
+        episode's end, which count as zero in the mean. Noise and steps are drawn as the released code draws
+        them, the same for all members, so that one seed gives one loss.
         """
         n, k = condition.shape[:2]
         noise = torch.randn((1, n, *actions.shape[2:]), device=actions.device, dtype=actions.dtype)[0]
@@ -180,7 +180,8 @@ class TinyVla(LlavaPythia):
         noisy = add_noise(clean, noise, step, self.table)
         wanted = noise if self.extensions.prediction == "epsilon" else clean
         errors = functional.mse_loss(self.embed_out(noisy, step, condition), wanted, reduction="none")
-        return (errors * ~is_pad[:, None, :, None]).mean()
+        is_pad = is_pad if is_pad.dim() == 3 else is_pad[:, None]
+        return (errors * ~is_pad[..., None]).mean()
 
 
 class TinyVlaAct(LlavaPythia):

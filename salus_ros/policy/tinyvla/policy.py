@@ -200,7 +200,6 @@ class TinyVlaPolicy:
                 f"The observation has cameras {sorted(observation.images)}, but the policy needs "
                 f"{list(self._cameras)}; publish {missing[0]!r}."
             )
-        views = []
         for name in self._cameras:
             image = observation.images[name]
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -208,11 +207,8 @@ class TinyVlaPolicy:
                     f"Camera {name!r} gave an image of shape {image.shape} and type {image.dtype}, expected "
                     "(H, W, 3) uint8 RGB; convert it."
                 )
-            view = preprocessing.views_to_unit([image])
-            if self.config.crop:
-                view = preprocessing.centre_crop(view)
-            views.append(self._loaded.processor(view))
-        return torch.cat(views)
+        images = [observation.images[name] for name in self._cameras]
+        return preprocessing.pixels(images, self._loaded.processor, self.config.crop)
 
     def _prompt(self, instruction: str) -> Text:
         if not instruction.strip():

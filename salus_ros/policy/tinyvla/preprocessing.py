@@ -103,6 +103,15 @@ class ImageProcessor:
         return np.asarray(PilImage.fromarray(pixels).resize((self.size, self.size), resample=self.resample))
 
 
+def pixels(images: Sequence[Image], processor: ImageProcessor, crop: bool) -> Tensor:
+    """Views, uint8 RGB images (H, W, 3) of any sizes, to normalised pixels (V, 3, S, S)."""
+    views = []
+    for image in images:
+        view = views_to_unit([image])
+        views.append(processor(centre_crop(view) if crop else view))
+    return torch.cat(views)
+
+
 def views_to_unit(images: Sequence[Image]) -> Tensor:
     """uint8 RGB images (H, W, 3) of equal size to float views (V, 3, H, W) in [0, 1]."""
     stacked = np.stack([np.moveaxis(image, -1, 0) for image in images])

@@ -132,6 +132,11 @@ def _checked(value: Any, name: str, path: Path, config: TinyVlaConfig) -> Floats
     return np.asarray(value, np.float32)
 
 
+def write_published_statistics(path: Path, statistics: Statistics) -> None:
+    """Write them as the released code reads them: a pickled dict of arrays."""
+    path.write_bytes(pickle.dumps(asdict(statistics), protocol=4))
+
+
 def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write them as tensors, which no reader has to run."""
     save_file(

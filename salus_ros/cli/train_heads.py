@@ -1,0 +1,118 @@
+"""``salus train-policy --init-from PATH --demos DATA --heads K``: action heads on a frozen Llava-Pythia."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from salus_ros.assets import asset
+from salus_ros.errors import SalusError
+from salus_ros.policy.tinyvla import checkpoint
+from salus_ros.policy.tinyvla.cloning import Source
+from salus_ros.policy.tinyvla.finetuning import FeatureCache, HeadSettings, HeadTrainer
+from salus_ros.policy.tinyvla.layout import locate
+from salus_ros.policy.tinyvla.statistics import write_published_statistics
+from salus_ros.robot.model import ArmModel
+
+SAVE_EVERY_S: Final = 200.0
+
+
+def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes: float) -> None:
+    """Compute features, train for so many minutes in all, save; goes on where it was interrupted."""
+    if not data.exists():
+        raise SalusError(f"There is no {data}; give a store or a folder of demonstrations.")
+    layout = locate(init)
+    start = _one_head(init) if checkpoint.head_of(layout.tensors()) == "droid_diffusion" else None
+    backbone = checkpoint.load_backbone(init)
+    if backbone.config.extensions.joined_tokens:
+        raise SalusError(
+            f"{init} joins image tokens place by place, for which an average over all is not enough; heads "
+            "are trained on published architectures only."
+        )
+    settings = _fitting(settings, start)
+    arm = ArmModel.from_urdf(asset("urdf/salus_arm.urdf"))
+    source = Source(data, settings.cameras, settings.chunk, settings.period_s, arm)
+    made_of = {
+        "backbone": checkpoint.hash_of_files(*layout.weights),
+        "data": str(data.resolve()),
+        **settings.model_dump(mode="json", include={"cameras", "chunk", "period_s"}),
+    }
+    cache = FeatureCache(output / "features", made_of)
+    clips = tqdm(source.clips(), desc="frames through the backbone", unit="episode")
+    episodes = list(cache.of(backbone, clips, backbone.config.extensions.crop))
+    trainer = HeadTrainer(backbone.model, episodes, settings, start)
+    frames = sum(len(episode.state) for episode in episodes)
+    print(f"{len(episodes)} successful episodes, {frames} frames, {settings.heads} heads")
+    losses = _run(trainer, output / "heads.pt", 60 * minutes)
+    trainer.model.eval()
+    checkpoint.save(output, trainer.model, backbone.tokenizer, backbone.processor, trainer.statistics)
+    write_published_statistics(output / "dataset_stats.pkl", trainer.statistics)
+    record = {
+        "init_from": made_of["backbone"],
+        "episodes": len(episodes),
+        "frames": frames,
+        "steps": trainer.step_count,
+        "minutes": round(trainer.elapsed_s / 60, 2),
+        "loss": round(float(np.mean(losses[-100:])), 5) if losses else None,
+        "first_head_kept": start is not None,
+        "settings": settings.model_dump(mode="json"),
+    }
+    (output / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(f"policy  {output} (salus inspect {output} says what it is)")
+
+
+def _one_head(init: Path) -> checkpoint.Checkpoint:
+    loaded = checkpoint.load(init)
+    if loaded.config.extensions.members > 1:
+        raise SalusError(
+            f"{init} has {loaded.config.extensions.members} members already; give a backbone or a fine-tune "
+            "with one head."
+        )
+    return loaded
+
+
+def _fitting(settings: HeadSettings, start: checkpoint.Checkpoint | None) -> HeadSettings:
+    """Heads beside an existing one have its sizes, its chunk, its cameras and its period."""
+    if start is None:
+        return settings
+    config = start.config
+    widths = checkpoint.head_widths(start.model.state_dict())
+    own: dict[str, object] = {"widths": tuple(widths), "chunk": config.chunk_size}
+    if config.extensions.camera_names:
+        own["cameras"] = config.extensions.camera_names
+    if config.extensions.action_period_s:
+        own["period_s"] = config.extensions.action_period_s
+    return settings.model_copy(update=own)
+
+
+def _run(trainer: HeadTrainer, saved: Path, budget_s: float) -> list[float]:
+    if saved.exists():
+        trainer.restore(torch.load(saved, weights_only=True))
+        print(f"goes on from step {trainer.step_count}, {trainer.elapsed_s / 60:.1f} min")
+    losses: list[float] = []
+    last_saved_s = trainer.elapsed_s
+
+    def keep() -> None:
+        unfinished = saved.with_suffix(".part")
+        torch.save(trainer.state(), unfinished)
+        unfinished.rename(saved)
+
+    with tqdm(total=round(budget_s), initial=round(trainer.elapsed_s), unit="s", desc="training") as progress:
+        while trainer.elapsed_s < budget_s:
+            start_s = time.monotonic()
+            losses.append(trainer.step(trainer.elapsed_s / budget_s))
+            trainer.elapsed_s += time.monotonic() - start_s
+            progress.n = min(round(trainer.elapsed_s), round(budget_s))
+            if trainer.step_count % 20 == 0:
+                progress.set_postfix(step=trainer.step_count, loss=f"{np.mean(losses[-100:]):.4f}")
+            if trainer.elapsed_s - last_saved_s > SAVE_EVERY_S:
+                last_saved_s = trainer.elapsed_s
+                keep()
+    keep()
+    return losses

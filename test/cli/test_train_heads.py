@@ -1,0 +1,123 @@
+"""``salus train-policy --init-from PATH --demos DATA --heads K``, from a backbone and from a fine-tune."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from salus_ros.cli.main import main
+from salus_ros.cli.train_policy import collect
+from salus_ros.policy.registry import load_policy
+from salus_ros.policy.tinyvla import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the cases of test/policy
+
+from policy.reference_cases import load_cases, of_case, weights, write_case, write_small_files
+
+KEYS = ("action_head_type", "action_dim", "state_dim", "chunk_size")
+
+
+@pytest.fixture(scope="module")
+def demonstrations(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demos")
+    collect(folder, {"bin": 3}, 1)
+    assert len(list(folder.rglob("*.npz"))) == 3
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    base, case = tmp_path_factory.mktemp("published"), of_case(load_cases(), "two_views")
+    fine_tune = write_case(base / "fine_tune", case)
+    config = {key: value for key, value in json.loads(str(case["config"])).items() if key not in KEYS}
+    backbone = base / "backbone"
+    write_small_files(backbone, config, 28)
+    (backbone / "dataset_stats.pkl").unlink()
+    tensors = {k: v for k, v in weights(case["keys"], case["shapes"]).items() if "embed_out" not in k}
+    save_file({**tensors, "embed_out.weight": torch.zeros(432, 32)}, backbone / "model.safetensors")
+    return {"backbone": backbone, "fine_tune": fine_tune}
+
+
+def train(init, demos, output, seconds=0.5, heads=3):
+    arguments = ["--init-from", str(init), "--demos", str(demos), "--heads", str(heads)]
+    arguments += ["--widths", "16", "32"]
+    return main(["train-policy", *arguments, "--output", str(output), "--minutes", str(seconds / 60)])
+
+
+def test_a_backbone_becomes_an_ensemble_that_moves_a_robot(published, demonstrations, tmp_path):
+    assert train(published["backbone"], demonstrations, tmp_path) == 0
+    policy = load_policy(tmp_path)
+    assert policy.config.extensions.members == 3 and policy.config.extensions.member_part == "head"
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["steps"] > 0 and not record["first_head_kept"]
+    published_names = set(load_file(published["fine_tune"] / "model.safetensors"))
+    saved = set(load_file(tmp_path / "model.safetensors"))
+    assert {
+        name for name in published_names if "up_modules" not in name and "down_modules" not in name
+    } <= saved, "one head and the backbone stand under the published names"
+    statistics = pickle.loads((tmp_path / "dataset_stats.pkl").read_bytes())
+    assert statistics["action_min"].shape == (10,), "as the released code reads them"
+
+    features = sorted((tmp_path / "features").glob("*.npz"))
+    before = [file.stat().st_mtime_ns for file in features]
+    assert train(published["backbone"], demonstrations, tmp_path, 60 * record["minutes"] + 0.7) == 0
+    assert [file.stat().st_mtime_ns for file in features] == before, "features were computed again"
+    assert json.loads((tmp_path / "training.json").read_text())["steps"] > record["steps"], "it went on"
+
+
+def test_a_fine_tune_keeps_its_head_and_gets_more(published, demonstrations, tmp_path):
+    assert train(published["fine_tune"], demonstrations, tmp_path) == 0
+    before = load_file(published["fine_tune"] / "model.safetensors")
+    after = load_file(tmp_path / "model.safetensors")
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name].float(), tensor, atol=1e-3, rtol=1e-3, msg=name)
+    other = after["members.1.embed_out.combine.weight"].float()
+    assert (other - before["embed_out.combine.weight"]).abs().max() > 0.01
+    loaded, original = checkpoint.load(tmp_path), checkpoint.load(published["fine_tune"])
+    np.testing.assert_array_equal(loaded.statistics.qpos_mean, original.statistics.qpos_mean)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"demos": "absent"}, "There is no"),
+        ({"init": "models/tinyvla-small"}, "no one backbone|members already"),
+        ({"cameras": "side"}, "'side'"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_sentence(published, demonstrations, tmp_path, capsys, change, reason):
+    init = change.get("init", published["backbone"])
+    arguments = [
+        "--init-from",
+        str(init),
+        "--demos",
+        change.get("demos", str(demonstrations)),
+        "--heads",
+        "3",
+    ]
+    if "cameras" in change:
+        arguments += ["--cameras", change["cameras"]]
+    code = main(["train-policy", *arguments, "--output", str(tmp_path / "out"), "--minutes", "0.01"])
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert code == 2
+    assert re.search(reason, error), error
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_features_of_something_else_are_not_mixed_in(published, demonstrations, tmp_path, capsys):
+    assert train(published["backbone"], demonstrations, tmp_path, 0.1) == 0
+    assert train(published["fine_tune"], demonstrations, tmp_path, 0.1) == 2
+    assert "another checkpoint" in capsys.readouterr().err
+
+
+def test_a_folder_without_heads_is_told(capsys):
+    assert main(["train-policy", "--demos", "some/folder"]) == 2
+    assert "goes with --heads" in capsys.readouterr().err
