@@ -43,13 +43,14 @@ setup(
     maintainer="SALUS maintainers",
     maintainer_email="maintainers@salus.invalid",
     packages=find_packages(include=["salus_ros", "salus_ros.*"]),
-    package_data={"salus_ros": ["py.typed", "evaluation/templates/*"]},
+    package_data={"salus_ros": ["py.typed", "evaluation/templates/*", "viewer/templates/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/salus_ros"]),
         ("share/salus_ros", ["package.xml"]),
         *(share(folder) for folder in (*SHARED, *MESSAGES)),
     ],
     python_requires=">=3.10",
+    extras_require={"ray": ["ray==2.60.0"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -41,6 +41,9 @@ RunSeed = Callable[[int], Episode | FailedEpisode]
 """Runs the episode of a seed; a module's function, or a partial of one, so that it can be sent to a
 worker process."""
 
+RunAll = Callable[[RunSeed, Iterable[int]], Iterator[Episode | FailedEpisode]]
+"""Runs the episodes of all seeds in worker processes, in the order of the seeds."""
+
 
 def run_seed(policy: str, mixture: Mixture, seed: int) -> Episode | FailedEpisode:
     """Runs the episode of a seed in this process, on one thread.

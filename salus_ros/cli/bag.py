@@ -29,20 +29,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert = verbs.add_parser("to-zarr", help="convert bags to a new store")
     convert.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="folder of a bag, or its file")
     convert.add_argument("output", type=Path, metavar="OUT", help="folder of the new store")
-    convert.add_argument(
+    add_topic_options(convert)
+    convert.set_defaults(run=run_convert)
+
+
+def add_topic_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say what a bag's topics and joints are called."""
+    parser.add_argument(
         "--topic",
         action="append",
         default=[],
         metavar="ROLE=TOPIC",
         help=f"where the bag's topics have other names; roles: {', '.join(_roles())}",
     )
-    convert.add_argument(
+    parser.add_argument(
         "--arm-joints", default="", metavar="A,B,...", help="names of the arm's joints, in order"
     )
-    convert.add_argument(
+    parser.add_argument(
         "--finger-joints", default="", metavar="A,B", help="joints that add up to the opening"
     )
-    convert.set_defaults(run=run_convert)
 
 
 def run_record(args: argparse.Namespace) -> int:
@@ -56,7 +61,7 @@ def run_record(args: argparse.Namespace) -> int:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Converts all bags, or none: the store appears once it is whole."""
-    settings = _settings(args)
+    settings = bag_settings(args)
     if args.output.exists():
         raise SalusError(f"{args.output} exists already; give another folder for the store.")
     partial = args.output.with_name(args.output.name + ".partial")
@@ -93,7 +98,12 @@ def _roles() -> list[str]:
     return [name for name in BagSettings.model_fields if not name.endswith("_joints")]
 
 
-def _settings(args: argparse.Namespace) -> BagSettings:
+def bag_settings(args: argparse.Namespace) -> BagSettings:
+    """The settings that ``add_topic_options`` declares.
+
+    Raises:
+        SalusError: a topic has no known role.
+    """
     given: dict[str, object] = {}
     for assignment in args.topic:
         role, equals, topic = assignment.partition("=")

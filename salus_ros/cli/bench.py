@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = {
     "start": "the command line and what is shipped",
+    "data": "collecting episodes, and reading them",
 }
 """Module in ``salus_ros.bench`` to what it measures, in the order in which they run."""
 

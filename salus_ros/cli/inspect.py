@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from salus_ros.errors import SalusError
+
+if TYPE_CHECKING:
+    from salus_ros.data.episode import Episode
+    from salus_ros.data.store import Store
 
 _FIRST_SALUS = (
     "Its predictor learned labels that said 'the last 16 steps of every episode are a failure', from six "
@@ -26,6 +31,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("inspect", help="say what a checkpoint, a store or a bag holds")
     parser.add_argument("path", type=Path, metavar="PATH", help="folder or file")
     parser.add_argument("--all", action="store_true", help="read every episode of a store, not a sample")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page with frames, signals and events of what is read",
+    )
     parser.set_defaults(run=run)
 
 
@@ -34,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
     path, console = args.path, Console()
     if not path.exists():
         raise SalusError(f"There is no {path}; give a store, a bag or a checkpoint.")
-    if (path / "zarr.json").exists() or (path / ".zgroup").exists() or (path / ".zarray").exists():
-        return _inspect_store(path, args.all, console)
-    if _is_bag(path):
-        return _inspect_bag(path, console)
+    if args.html is not None and args.html.exists():
+        raise SalusError(f"{args.html} exists already; give another file for the page, or remove it first.")
+    if is_store(path):
+        return _inspect_store(path, args, console)
+    if is_bag(path):
+        return _inspect_bag(path, args, console)
     if path.suffix in (".pth", ".pt", ".ckpt"):
         raise SalusError(
             f"{path} is a pickled PyTorch file, such as best_f1.pth of the first SALUS; pickles can run "
@@ -54,22 +67,52 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def _is_bag(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Whether a folder looks like a store, also one of the first SALUS."""
+    return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a folder or file looks like a bag."""
     if path.is_file():
         return path.suffix in (".mcap", ".db3")
     return (path / "metadata.yaml").exists() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
 
 
-def _inspect_store(path: Path, every: bool, console: Console) -> int:
-    from salus_ros.data.summary import summarise_store
+def _inspect_store(path: Path, args: argparse.Namespace, console: Console) -> int:
+    from salus_ros.data.store import Store
+    from salus_ros.data.summary import spread, summarise_store
 
-    return _print(summarise_store(path, every), console)
+    summary = summarise_store(path, args.all)
+    if args.html is not None:
+        store = Store.open(path)
+        chosen = range(len(store)) if args.all else spread(len(store))
+        _write_page(args.html, summary, _whole(store, chosen))
+    return _print(summary, console)
 
 
-def _inspect_bag(path: Path, console: Console) -> int:
+def _inspect_bag(path: Path, args: argparse.Namespace, console: Console) -> int:
+    from salus_ros.data.bags import read_bag
     from salus_ros.data.summary import summarise_bag
 
-    return _print(summarise_bag(path), console)
+    summary = summarise_bag(path)
+    if args.html is not None:
+        _write_page(args.html, summary, read_bag(path))
+    return _print(summary, console)
+
+
+def _whole(store: Store, chosen: Iterable[int]) -> Iterator[Episode]:
+    """The episodes that can be read; the summary names the others."""
+    for i in chosen:
+        with contextlib.suppress(SalusError):
+            yield store.episode(i)
+
+
+def _write_page(path: Path, summary: Any, episodes: Iterable[Any]) -> None:
+    from salus_ros.viewer.page import write_page
+
+    wrong = {"wrong": " ".join(summary.problems)} if summary.problems else {}
+    write_page(path, summary.title, summary.facts | wrong, episodes)
 
 
 def _inspect_monitor(path: Path, console: Console) -> int:

@@ -18,7 +18,8 @@ VERBS: Final = {
     "train-monitor": "train and calibrate the monitor on a store",
     "evaluate": "the monitor and its baselines on held-out episodes",
     "study": "closed loop on paired seeds",
-    "bag": "convert rosbag2 recordings to a store",
+    "bag": "record the live graph, or convert recordings to a store",
+    "label": "mark events in a store or a bag, on a local page",
     "bench": "latency, throughput and size against references of the same run",
     "inspect": "say what a checkpoint, a store or a bag holds",
 }

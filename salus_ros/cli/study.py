@@ -204,6 +204,7 @@ def _controls(output: Path, data: Path | None) -> ControlSettings:
 def _run_arm(args: argparse.Namespace, setup: Setup, name: str, seeds: range) -> int:
     """Runs the seeds that the arm's store lacks; returns how many failed to run."""
     from salus_ros.cli.collect import collect_missing
+    from salus_ros.collection import run_in_parallel
     from salus_ros.data.store import Store, StoreSettings
     from salus_ros.evaluation import arms
     from salus_ros.evaluation.study import describe
@@ -220,7 +221,8 @@ def _run_arm(args: argparse.Namespace, setup: Setup, name: str, seeds: range) ->
             )
         if name in arms.REMEDIES and (args.output / "none" / "zarr.json").exists():
             _take_over(Store.open(args.output / "none"), store, name, seeds)
-        failed = collect_missing(store, partial(arms.run_arm, name, setup), seeds, args.workers)
+        workers = partial(run_in_parallel, workers=args.workers)
+        failed = collect_missing(store, partial(arms.run_arm, name, setup), seeds, workers)
     for episode in failed[:3]:
         print(f"seed {episode.seed} failed to run: {episode.error}", file=sys.stderr)
     return len(failed)

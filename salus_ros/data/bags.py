@@ -22,6 +22,7 @@ from rosbags.highlevel import AnyReader
 from salus_ros.data import messages
 from salus_ros.data.episode import Episode, EpisodeMeta, Outcome
 from salus_ros.data.images import decode_image, encode_depth
+from salus_ros.data.marks import outcome_of, read_marks
 from salus_ros.data.recorder import EpisodeRecorder
 from salus_ros.data.ros_types import typestore
 from salus_ros.errors import SalusError
@@ -95,12 +96,15 @@ class _Notes:
         return self.other | refused
 
 
-def read_bag(path: str | Path, settings: BagSettings | None = None) -> list[Episode]:
+def read_bag(path: str | Path, settings: BagSettings | None = None, *, whole: bool = False) -> list[Episode]:
     """The episodes of a bag, split by ``EpisodeEvent``; one of unknown outcome if it holds none.
+
+    Events are those of the bag and those that an operator marked beside it (``marks.py``).
 
     Args:
         path: folder of the bag, or its ``.mcap`` or ``.db3`` file.
         settings: topics and joints, where they differ from SALUS's own.
+        whole: take all that the bag holds as one episode, wherever episodes start in it.
 
     Raises:
         SalusError: no bag, a damaged one, or none of the topics is in it.
@@ -120,7 +124,11 @@ def read_bag(path: str | Path, settings: BagSettings | None = None) -> list[Epis
             notes.other[topic] = "not in the bag"
     _set_times(found, notes)
     arm, fingers = _joints(found, settings)
-    return [_episode(found, start, path, arm, fingers, notes) for start in _starts(found, notes)]
+    marks = read_marks(path).get(0, ())
+    events = sorted([*_events(found, notes), *marks], key=lambda event: event.stamp_s)
+    stamps = [message.stamp_s for message in found]
+    spans = _spans([] if whole else events, stamps, notes)
+    return [_episode(found, marks, span, path, arm, fingers, notes) for span in spans]
 
 
 @contextmanager
@@ -301,7 +309,7 @@ class _Span:
     outcome: Outcome
 
 
-def _starts(found: Sequence[_Message], notes: _Notes) -> list[_Span]:
+def _events(found: Sequence[_Message], notes: _Notes) -> list[EpisodeEvent]:
     events = []
     for message in found:
         if message.kind == "episode_event":
@@ -309,38 +317,37 @@ def _starts(found: Sequence[_Message], notes: _Notes) -> list[_Span]:
                 events.append(replace(messages.episode_event(message.value), stamp_s=message.stamp_s))
             except SalusError as error:
                 notes.refuse(message.topic, error)
-    events.sort(key=lambda e: e.stamp_s)
+    return events
+
+
+def _spans(events: Sequence[EpisodeEvent], stamps: Sequence[float], notes: _Notes) -> list[_Span]:
+    """Where episodes lie.
+
+    Args:
+        events: sorted by time.
+        stamps: of all messages.
+        notes: what is amiss is noted.
+    """
     starts = [e for e in events if e.kind == EventKind.EPISODE_START]
-    stamps = [m.stamp_s for m in found]
     if not starts:
-        notes.other["episodes"] = (
-            "no event says where an episode starts; the bag is taken as one of unknown outcome"
+        outcome = outcome_of(events)
+        notes.other["episodes"] = "no event says where an episode starts; the bag is taken as one, of " + (
+            "unknown outcome" if outcome is Outcome.UNKNOWN else f"the outcome {outcome.value}"
         )
-        return [_Span(min(stamps), max(stamps), None, Outcome.UNKNOWN)] if stamps else []
+        return [_Span(min(stamps), max(stamps), None, outcome)] if stamps else []
     spans = []
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         limit = following.stamp_s if following is not None else np.inf
         inside = [e for e in events if start.stamp_s <= e.stamp_s < limit]
         ends = [e.stamp_s for e in inside if e.kind in _LAST]
         end = max(ends) if ends else max(s for s in stamps if s < limit)
-        spans.append(_Span(start.stamp_s, end, start, _outcome(inside)))
+        spans.append(_Span(start.stamp_s, end, start, outcome_of(inside)))
     return spans
-
-
-def _outcome(events: Sequence[EpisodeEvent]) -> Outcome:
-    kinds = [e.kind for e in events]
-    if EventKind.SUCCESS in kinds:
-        return Outcome.SUCCESS
-    if EventKind.TIMEOUT in kinds:
-        return Outcome.TIMEOUT
-    details = [e.detail for e in events if e.kind == EventKind.EPISODE_END]
-    if details and details[-1] in [outcome.value for outcome in Outcome]:
-        return Outcome(details[-1])
-    return Outcome.FAILURE if EventKind.FAILURE_ONSET in kinds else Outcome.UNKNOWN
 
 
 def _episode(
     found: Sequence[_Message],
+    marks: Sequence[EpisodeEvent],
     span: _Span,
     path: Path,
     arm: tuple[str, ...],
@@ -356,6 +363,9 @@ def _episode(
                 into.add(message)
             except SalusError as error:
                 notes.refuse(message.topic, error)
+    for mark in marks:
+        if span.start_s <= mark.stamp_s <= span.end_s:
+            recorder.event(mark)
     first = span.first
     return recorder.finish(
         EpisodeMeta(

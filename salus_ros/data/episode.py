@@ -306,10 +306,14 @@ class FrameStream(_Stream):
     encoded: NDArray[np.uint8]
     """(sum of count,)"""
 
+    def file(self, i: int) -> bytes:
+        """The i-th image as the bytes of its file."""
+        end = int(self.count[: i + 1].sum())
+        return self.encoded[end - int(self.count[i]) : end].tobytes()
+
     def image(self, i: int) -> Image:
         """The i-th image, uint8 RGB (H, W, 3)."""
-        end = int(self.count[: i + 1].sum())
-        return decode_image(self.encoded[end - int(self.count[i]) : end].tobytes())
+        return decode_image(self.file(i))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

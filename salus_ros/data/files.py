@@ -64,16 +64,9 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         SalusError: the disk is full or the folder cannot be written; the file is as it was.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-            raise
+        replace_file(path, text.encode())
 
 
 def drop_half_line(path: Path) -> None:

@@ -49,7 +49,7 @@ class EpisodeRecord:
         meta["joint_names"] = tuple(meta["joint_names"])
         return cls(
             meta=EpisodeMeta(**meta),
-            events=tuple(_event(e) for e in raw["events"]),
+            events=tuple(event_from_json(e) for e in raw["events"]),
             reasons=tuple(raw["reasons"]),
             point_frame_id=raw["point_frame_id"],
             digests=raw["digests"],
@@ -90,10 +90,18 @@ def digest(stream: _Stream) -> str:
     return h.hexdigest()
 
 
-def _event(raw: dict[str, Any]) -> EpisodeEvent:
-    failure = raw.pop("failure")
-    kind = EventKind(raw.pop("kind"))
-    return EpisodeEvent(kind=kind, failure=None if failure is None else FailureType(failure), **raw)
+def events_to_json(events: tuple[EpisodeEvent, ...]) -> str:
+    """All that is known of them, as text."""
+    return json.dumps([asdict(event) for event in events], separators=(",", ":"), default=_scalar)
+
+
+def event_from_json(raw: Mapping[str, Any]) -> EpisodeEvent:
+    """The event of a JSON object with its fields."""
+    failure = raw["failure"]
+    others = {name: value for name, value in raw.items() if name not in ("kind", "failure")}
+    return EpisodeEvent(
+        kind=EventKind(raw["kind"]), failure=None if failure is None else FailureType(failure), **others
+    )
 
 
 def _scalar(value: Any) -> Any:

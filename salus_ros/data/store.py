@@ -5,6 +5,7 @@
     store/robot/episode_end    where each episode's rows end
     store/frames/front/...     one group a camera; ``encoded`` holds the bytes of all image files
     store/episodes.jsonl       one line an episode: meta, events, digests; written last
+    store/marks.json           events that an operator marked afterwards, see ``marks.py``
 
 An episode exists once its line stands in ``episodes.jsonl``. Rows without a line are what a crash left
 behind; readers never look at them and the next episode overwrites them.
@@ -15,18 +16,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import zarr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from salus_ros.data.episode import STREAMS, Episode, EpisodeMeta, FrameStream, _Stream
+from salus_ros.data.episode import STREAMS, Episode, EpisodeMeta, FrameStream, Outcome, _Stream
 from salus_ros.data.files import PARTIAL, append_line, drop_half_line, lock_for_writing, reading, writing
+from salus_ros.data.marks import outcome_of, read_marks
 from salus_ros.data.recorder import build_stream
 from salus_ros.data.records import EpisodeRecord, digest, read_records
 from salus_ros.data.stream_arrays import StreamArrays
 from salus_ros.errors import SalusError
+from salus_ros.types import EpisodeEvent
 
 SCHEMA: Final = 1
 """Version of this layout. A store of another one is refused, never converted in place."""
@@ -60,7 +64,9 @@ class Store:
         self.path = path
         self.settings = settings
         self._lock = lock
-        self._records = read_records(path / RECORDS)
+        marks = read_marks(path)
+        records = read_records(path / RECORDS)
+        self._records = [_with_marks(record, marks.get(i, ())) for i, record in enumerate(records)]
         self._streams: dict[str, StreamArrays[Any]] = {}
 
     @classmethod
@@ -270,6 +276,16 @@ def read_settings(path: str | Path) -> StoreSettings:
         raise SalusError(
             f"The settings in {path / 'zarr.json'} are damaged ({error}); restore the file from a copy."
         ) from None
+
+
+def _with_marks(record: EpisodeRecord, marks: tuple[EpisodeEvent, ...]) -> EpisodeRecord:
+    """The marks among the events; they decide the outcome where nobody else did."""
+    if not marks:
+        return record
+    events = tuple(sorted((*record.events, *marks), key=lambda event: event.stamp_s))
+    unknown = record.meta.outcome is Outcome.UNKNOWN
+    meta = replace(record.meta, outcome=outcome_of(events)) if unknown else record.meta
+    return replace(record, meta=meta, events=events)
 
 
 def _stream_type(name: str) -> type[_Stream]:

@@ -49,12 +49,12 @@ def summarise_store(path: Path, every: bool = False) -> Summary:
     records, settings = store.records(), store.settings
     summary = Summary(f"Store {path}")
     size_mb = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6
-    chosen = range(len(store)) if every else _spread(len(store))
+    chosen = range(len(store)) if every else spread(len(store))
     summary.facts = {
         "episodes": str(len(store)),
         "size": f"{size_mb:.1f} MB" + (f", {size_mb / len(store):.2f} MB an episode" if len(store) else ""),
         "time": f"{sum(r.meta.end_s for r in records) / 60:.1f} min",
-        "seeds": _ranges([r.meta.seed for r in records]),
+        "seeds": ranges([r.meta.seed for r in records]),
         "policy": settings.policy_hash or "any",
         "robot": settings.robot or ", ".join(sorted({r.meta.robot for r in records} - {""})) or "unnamed",
         "mixture": settings.mixture or "not stated",
@@ -72,7 +72,7 @@ def summarise_store(path: Path, every: bool = False) -> Summary:
     summary.problems += _problems(episodes)
     twice = [seed for seed, n in Counter(r.meta.seed for r in records).items() if n > 1 and seed >= 0]
     if twice:
-        summary.problems.append(f"Seeds stored more than once: {_ranges(twice)}.")
+        summary.problems.append(f"Seeds stored more than once: {ranges(twice)}.")
     if not len(store):
         summary.problems.append("It holds no episode.")
     return summary
@@ -91,7 +91,7 @@ def summarise_bag(path: Path, settings: BagSettings | None = None) -> Summary:
         "episodes": str(len(episodes)),
         "size": f"{sum(f.stat().st_size for f in files if f.is_file()) / 1e6:.1f} MB",
         "time": f"{sum(e.meta.end_s for e in episodes) / 60:.1f} min in episodes",
-        "seeds": _ranges([e.meta.seed for e in episodes]),
+        "seeds": ranges([e.meta.seed for e in episodes]),
         "joints": ", ".join(episodes[0].meta.joint_names) if episodes else "none",
         "policy": ", ".join(sorted({e.meta.policy_hash for e in episodes} - {""})) or "none",
     }
@@ -103,12 +103,13 @@ def summarise_bag(path: Path, settings: BagSettings | None = None) -> Summary:
     return summary
 
 
-def _spread(count: int) -> list[int]:
+def spread(count: int) -> list[int]:
+    """Which episodes are read when not all are."""
     return sorted({int(i) for i in np.linspace(0, count - 1, min(count, SAMPLE))}) if count else []
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """``0-9, 12``."""
+def ranges(numbers: Sequence[int]) -> str:
+    """``0-9, 12``, shortened when there are many."""
     parts: list[list[int]] = []
     for n in sorted(set(numbers)):
         if parts and n == parts[-1][1] + 1:
@@ -154,7 +155,7 @@ def _problems(episodes: Sequence[Episode]) -> list[str]:
     for i, episode in enumerate(episodes):
         for problem in _episode_problems(episode):
             found.setdefault(problem, []).append(episode.meta.seed if episode.meta.seed >= 0 else i)
-    return [f"{problem} (seeds or numbers {_ranges(where)})." for problem, where in found.items()]
+    return [f"{problem} (seeds or numbers {ranges(where)})." for problem, where in found.items()]
 
 
 def _episode_problems(episode: Episode) -> list[str]:

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from salus_ros.assets import asset
 from salus_ros.cli import collect
-from salus_ros.cli.main import build_parser
-from salus_ros.collection import FailedEpisode
+from salus_ros.cli.main import build_parser, main
+from salus_ros.collection import FailedEpisode, run_in_parallel
 from salus_ros.data.records import digest
 from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
@@ -42,12 +43,17 @@ def run(seed, failing=()):
 """
 COLLECT = """
 import sys
+from functools import partial
 from fake_rollout import run
+from salus_ros.collection import run_in_parallel
 from salus_ros.cli.collect import collect_missing
 from salus_ros.data.store import Store
 with Store.open(sys.argv[1], write=True) as store:
-    collect_missing(store, run, range(int(sys.argv[2])), 2)
+    collect_missing(store, run, range(int(sys.argv[2])), partial(run_in_parallel, workers=2))
 """
+
+
+HERE = partial(run_in_parallel, workers=1)
 
 
 @pytest.fixture
@@ -110,7 +116,7 @@ def test_any_number_of_workers_gives_the_same_store(
     Store.create(tmp_path / "two").close()
     assert script(environment, tmp_path / "two", 6).wait(120) == 0
     with Store.create(tmp_path / "one") as store:
-        collect.collect_missing(store, fake_rollout.run, range(6), 1)
+        collect.collect_missing(store, fake_rollout.run, range(6), HERE)
         one = [record.digests for record in store.records()]
     assert [record.digests for record in Store.open(tmp_path / "two").records()] == one
 
@@ -122,11 +128,11 @@ def test_failed_episodes_are_reported_and_tried_again(
     import fake_rollout
 
     with Store.create(tmp_path / "s") as store:
-        failed = collect.collect_missing(store, partial(fake_rollout.run, failing=(1,)), range(3), 1)
+        failed = collect.collect_missing(store, partial(fake_rollout.run, failing=(1,)), range(3), HERE)
         assert [episode.seed for episode in failed] == [1]
         assert '"seed": 1' in (tmp_path / "s" / collect.FAILURES).read_text()
         assert [meta.seed for meta in store.metas()] == [0, 2]
-        assert collect.collect_missing(store, fake_rollout.run, range(3), 1) == []
+        assert collect.collect_missing(store, fake_rollout.run, range(3), HERE) == []
         assert [meta.seed for meta in store.metas()] == [0, 2, 1]
 
 
@@ -147,12 +153,21 @@ def test_a_store_of_another_policy_or_mixture_is_refused(tmp_path: Path) -> None
         (("--seed", "-1"), "--seed -1 was given; expected 0 or more"),
         (("--workers", "0"), "--workers 0 was given"),
         (("--intervention-share", "1.5"), "--intervention-share 1.5 was given; expected a share from 0 to 1"),
+        (("--mixture", "m.yaml", "--task", "bin"), "--mixture and --task were given"),
+        (("--mixture", "m.yaml"), "m.yaml cannot be read"),
     ],
 )
-def test_wrong_options_are_named(tmp_path: Path, words: tuple[str, str], sentence: str) -> None:
+def test_wrong_options_are_named(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(SalusError, match=sentence):
         collect.run(arguments(tmp_path, *words))
     assert not (tmp_path / "s").exists()
+
+
+def test_a_mixture_file_says_what_is_drawn(tmp_path: Path) -> None:
+    file = asset("config/mixtures/unseen.yaml")
+    assert collect._mixture(arguments(tmp_path, "--mixture", str(file))) == Mixture.read(file)
+    assert collect._mixture(arguments(tmp_path)) == Mixture()
+    assert collect._mixture(arguments(tmp_path, "--disturbance", "none")).disturbed_share == 0.0
 
 
 def test_what_an_episode_raises_is_returned_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +180,33 @@ def test_what_an_episode_raises_is_returned_with_its_seed(monkeypatch: pytest.Mo
     result = collection.run_seed("policy", Mixture(), 7)
     assert isinstance(result, FailedEpisode)
     assert (result.seed, result.error) == (7, "FloatingPointError: diverged")
+
+
+def test_a_dataset_is_collected_again_from_its_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from salus_ros import collection
+    from salus_ros.policy import registry
+    from salus_ros.sim.simulation import SimSettings, Simulation
+
+    workplace = Simulation(SimSettings(time_limit_s=0.5)), collection.NumberedByEpisode(Swaying())
+    monkeypatch.setattr(collection, "_workplace", lambda policy: workplace)
+    monkeypatch.setattr(registry, "load_policy", lambda policy: Swaying())
+    file = tmp_path / "manifest.jsonl"
+    first = ["--policy", "swaying", "--workers", "1", "--seed", "3", "--save-manifest", str(file)]
+    assert main(["collect", "--episodes", "2", "--output", str(tmp_path / "s"), *first]) == 0
+    again = ["collect", "--manifest", str(file), "--workers", "1", "--output"]
+    assert main([*again, str(tmp_path / "again")]) == 0
+    assert "2 of 2 episodes are those of the manifest" in capsys.readouterr().out
+    text = file.read_text()
+    lines = text.splitlines()
+    file.write_text("\n".join([lines[0], lines[1].replace('"digest":"', '"digest":"0'), lines[2]]) + "\n")
+    assert main([*again, str(tmp_path / "again")]) == 1
+    assert "1 have other arrays and the same outcome: seeds 3." in capsys.readouterr().out
+    file.write_text(text.replace("5a5a", "5b5b"))
+    assert main([*again, str(tmp_path / "other")]) == 2
+    assert "was made with the policy 5b5b" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 class Swaying:
