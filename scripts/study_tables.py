@@ -80,6 +80,7 @@ def section(found: Found) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     for group, title in (("by_task", "task"), ("by_disturbance", "disturbance")):
         lines += ["", *_groups(found, group, title)]
+    lines += ["", *_second_attempts(found)]
     lines += ["", *(f"- `{name}`: {arm['meaning']}." for name, arm in found["arms"].items())]
     return "\n".join([*lines, "", _run(found)])
 
@@ -97,6 +98,17 @@ def _groups(found: Found, group: str, title: str) -> list[str]:
         seeds = first[group].get(name, {}).get("episodes", "")
         lines.append(f"| {name} | {seeds} | {' | '.join(cells)} |")
     return lines
+
+
+def _second_attempts(found: Found) -> list[str]:
+    """After how many of the stops and replans for a foreseen failure the next attempt went well."""
+    kinds = ("collision", "drop", "miss")
+    lines = ["| the next attempt goes well after a foreseen | collision | drop | miss |", "|---|---|---|---|"]
+    for name, arm in found["arms"].items():
+        shares = [arm["second_attempts"][kind] for kind in kinds]
+        if any(share["value"] is not None for share in shares):
+            lines.append(f"| {name} | {' | '.join(_percent(share) for share in shares)} |")
+    return lines if len(lines) > 2 else []
 
 
 def _run(found: Found) -> str:

@@ -15,6 +15,7 @@ from salus_ros.errors import SalusError
 from salus_ros.evaluation.arms import ARMS, CONTROLS, LISTENS, LIVE, REMEDIES, Setup
 from salus_ros.evaluation.comparison import ArmSummary, compare, harm_beyond_luck, paired, share_of_gain
 from salus_ros.evaluation.outcomes import EpisodeSummary, Result
+from salus_ros.evaluation.second_attempts import second_attempts
 from salus_ros.evaluation.statistics import (
     Estimate,
     clopper_pearson,
@@ -135,6 +136,7 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
         else None,
         "mode_entries_per_episode": {m.name.lower(): n / count for m, n in kinds.items() if n},
         "human_requests_per_episode": float(summary.per_episode("human_requests").mean()) if count else None,
+        "second_attempts": {f.name.lower(): _estimate(second_attempts(episodes, f)) for f in FailureType},
         "foreseen": _foreseen(summary) if summary.monitored else None,
         "by_task": _groups(episodes, lambda e: e.task),
         "by_disturbance": _groups(episodes, lambda e: e.disturbance or "undisturbed"),
