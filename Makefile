@@ -9,8 +9,9 @@ export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 setup:
 	@$(PYTHON) scripts/setup_env.py
 
+# CONSOLE=1 offers the operator console on port 8080, any other number on that port.
 demo: setup
-	@.venv/bin/salus demo $(ARGS)
+	@.venv/bin/salus demo $(if $(CONSOLE),--console $(filter-out 1,$(CONSOLE))) $(ARGS)
 
 # Tests that start nodes as processes keep time, so they run one at a time and with nothing beside them. A test
 # that fails is tried once more and listed as RERUN: on a shared machine a busy moment looks like a late node,

@@ -11,6 +11,8 @@ NODES = (
     "deadman",
     "sim",
     "recorder",
+    "console",
+    "markers",
     "gazebo_events",
     "gazebo_points",
     "controller_stop",
@@ -21,6 +23,7 @@ SHARED = (
     "config",
     "config/robots",
     "config/mixtures",
+    "config/sros2",
     "urdf",
     "worlds",
     "models/tinyvla-small",
@@ -43,7 +46,9 @@ setup(
     maintainer="SALUS maintainers",
     maintainer_email="maintainers@salus.invalid",
     packages=find_packages(include=["salus_ros", "salus_ros.*"]),
-    package_data={"salus_ros": ["py.typed", "evaluation/templates/*", "viewer/templates/*"]},
+    package_data={
+        "salus_ros": ["py.typed", "evaluation/templates/*", "viewer/templates/*", "console/page/*"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/salus_ros"]),
         ("share/salus_ros", ["package.xml"]),

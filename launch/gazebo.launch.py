@@ -11,9 +11,7 @@ from ament_index_python.packages import get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
-    OpaqueFunction,
     RegisterEventHandler,
-    Shutdown,
 )
 from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -22,28 +20,20 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
-from salus_ros.errors import SalusError
+from salus_ros.launching import checked, ends_launch, is_on, real_number, switch, whole_number
 from salus_ros.robot.gazebo import gazebo_description
 from salus_ros.sim.gazebo import DEFAULT_SEED, ROBOT, place, scene
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 CONTROLLERS = SHARE / "config" / "controllers.yaml"
-BOOLEANS = ["true", "false"]
 ARGUMENTS = [
     DeclareLaunchArgument(
         "seed",
         default_value=str(DEFAULT_SEED),
         description="Seed of the scene: where cubes, bin and post are.",
     ),
-    DeclareLaunchArgument(
-        "headless", default_value="false", choices=BOOLEANS, description="Run Gazebo without a window."
-    ),
-    DeclareLaunchArgument(
-        "activate_gate",
-        default_value="true",
-        choices=BOOLEANS,
-        description="Let the simulated arm move as soon as everything is up.",
-    ),
+    switch("headless", False, "Run Gazebo without a window."),
+    switch("activate_gate", True, "Let the simulated arm move as soon as everything is up."),
     DeclareLaunchArgument(
         "time_limit_s",
         default_value="60.0",
@@ -61,17 +51,12 @@ def include(package: str, name: str, arguments: dict) -> IncludeLaunchDescriptio
 
 
 def describe(context: LaunchContext) -> list:
-    seed = LaunchConfiguration("seed").perform(context)
-    if not seed.isdecimal():
-        return [Shutdown(reason=f"seed is {seed!r}; give a whole number of 0 or more.")]
-    try:
-        world = place((SHARE / "worlds" / "salus.sdf").read_text(), scene(int(seed)).layout)
-        robot = gazebo_description((SHARE / "urdf" / "salus_arm.urdf").read_text(), str(CONTROLLERS))
-    except SalusError as error:
-        return [Shutdown(reason=str(error))]
+    seed, time_limit_s = whole_number(context, "seed"), real_number(context, "time_limit_s")
+    world = place((SHARE / "worlds" / "salus.sdf").read_text(), scene(seed).layout)
+    robot = gazebo_description((SHARE / "urdf" / "salus_arm.urdf").read_text(), str(CONTROLLERS))
     world_file = Path(tempfile.mkdtemp(prefix="salus_gazebo_")) / "salus.sdf"
     world_file.write_text(world)
-    headless = LaunchConfiguration("headless").perform(context) == "true"
+    headless = is_on(context, "headless")
 
     gazebo = include(
         "ros_gz_sim",
@@ -96,7 +81,7 @@ def describe(context: LaunchContext) -> list:
         package="ros_gz_bridge",
         executable="parameter_bridge",
         parameters=[{"config_file": str(SHARE / "config" / "gazebo_bridge.yaml")}, SIMULATED],
-        on_exit=Shutdown(reason="the bridge to Gazebo has ended"),
+        on_exit=ends_launch("the bridge to Gazebo has ended"),
     )
     controllers = Node(
         package="controller_manager",
@@ -113,13 +98,7 @@ def describe(context: LaunchContext) -> list:
     events = Node(
         package="salus_ros",
         executable="gazebo_events_node",
-        parameters=[
-            SIMULATED,
-            {
-                "seed": int(seed),
-                "time_limit_s": ParameterValue(LaunchConfiguration("time_limit_s"), value_type=float),
-            },
-        ],
+        parameters=[SIMULATED, {"seed": seed, "time_limit_s": time_limit_s}],
         output="screen",
     )
     stop = Node(
@@ -149,4 +128,4 @@ def describe(context: LaunchContext) -> list:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=describe)])
+    return LaunchDescription([*ARGUMENTS, checked(describe)])

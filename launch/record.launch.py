@@ -6,57 +6,53 @@ where that and its MCAP plug-in are installed.
 
 import time
 
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
-from launch.launch_context import LaunchContext
-from launch.launch_description_entity import LaunchDescriptionEntity
-from launch.substitutions import LaunchConfiguration
+from launch.actions import DeclareLaunchArgument, ExecuteProcess
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
+from salus_ros.launching import checked, ends_launch, namespace, value
 from salus_ros.nodes.recorder_node import DEFAULT_TOPICS
 
+ARGUMENTS = [
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the topics recorded."),
+    DeclareLaunchArgument(
+        "path", default_value="", description="Folder of the bag; empty: runs/bag_<date and time>."
+    ),
+    DeclareLaunchArgument(
+        "with",
+        default_value="recorder_node",
+        choices=["recorder_node", "ros2_bag"],
+        description="Who writes the bag.",
+    ),
+]
+ENDS = ends_launch("the recorder has ended")
 
-def _ros2_bag(path: str, namespace: str) -> ExecuteProcess:
-    prefix = "/" + namespace.strip("/") if namespace.strip("/") else ""
+
+def _ros2_bag(path: str, where: str) -> ExecuteProcess:
+    prefix = "/" + where.strip("/") if where.strip("/") else ""
     topics = [topic if topic.startswith("/") else f"{prefix}/{topic}" for topic in DEFAULT_TOPICS]
     return ExecuteProcess(
         cmd=["ros2", "bag", "record", "--storage", "mcap", "--output", path, "--topics", *topics],
         output="screen",
-        on_exit=Shutdown(reason="the recorder has ended"),
+        on_exit=ENDS,
     )
 
 
-def _recorder(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    path, namespace, recorder = (
-        LaunchConfiguration(name).perform(context) for name in ("path", "namespace", "with")
-    )
-    if recorder == "ros2_bag":
-        return [_ros2_bag(path or time.strftime("runs/bag_%Y%m%d_%H%M%S"), namespace)]
+def recorder(context: LaunchContext) -> list:
+    path, where = value(context, "path"), namespace(context)
+    if value(context, "with") == "ros2_bag":
+        return [_ros2_bag(path or time.strftime("runs/bag_%Y%m%d_%H%M%S"), where)]
     return [
         Node(
             package="salus_ros",
             executable="recorder_node",
-            namespace=namespace,
+            namespace=where,
             parameters=[{"path": path}],
             output="screen",
-            on_exit=Shutdown(reason="the recorder has ended"),
+            on_exit=ENDS,
         )
     ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("namespace", default_value="", description="Namespace of the recorder."),
-            DeclareLaunchArgument(
-                "path", default_value="", description="Folder of the bag; empty: runs/bag_<date and time>."
-            ),
-            DeclareLaunchArgument(
-                "with",
-                default_value="recorder_node",
-                choices=["recorder_node", "ros2_bag"],
-                description="What records: SALUS's recorder, or rosbag2's own.",
-            ),
-            OpaqueFunction(function=_recorder),
-        ]
-    )
+    return LaunchDescription([*ARGUMENTS, checked(recorder)])

@@ -1,6 +1,7 @@
 """Policy, monitor, gate and deadman on a real arm, whose drivers run already.
 
-The gate stays inactive until a person activates it. Start with ``shadow_mode:=true``.
+The gate stays inactive until a person activates it. Start with ``shadow_mode:=true``. Takes the arguments of
+``salus.launch.py`` as well.
 """
 
 from pathlib import Path

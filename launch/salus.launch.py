@@ -7,27 +7,29 @@
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    LogInfo,
-    OpaqueFunction,
-    RegisterEventHandler,
-    Shutdown,
-)
-from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration
+from launch.actions import DeclareLaunchArgument, LogInfo
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
+from salus_ros.launching import (
+    brought_up,
+    change,
+    checked,
+    configured,
+    ends_if_refused,
+    ends_launch,
+    given_parameter,
+    is_on,
+    namespace,
+    on_reaching,
+    once_all_active,
+    parameter_file,
+    switch,
+    value,
+)
 
 SHARE = Path(get_package_share_directory("salus_ros"))
-BOOLEANS = ["true", "false"]
 ARGUMENTS = [
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of every node."),
     DeclareLaunchArgument(
@@ -42,107 +44,74 @@ ARGUMENTS = [
         "policy", default_value="models/tinyvla-small", description="Checkpoint folder, name, or name:path."
     ),
     DeclareLaunchArgument(
-        "monitor", default_value="models/monitor", description="Checkpoint of the monitor."
+        "monitor",
+        default_value="models/monitor",
+        description="Checkpoint of the monitor; not started where the gate's parameter monitor is 'absent'.",
     ),
+    switch("use_sim_time", False, "Follow /clock."),
+    switch("shadow_mode", False, "Mute learned risk, but publish what it would have done."),
+    switch("activate_gate", False, "Let the arm move as soon as everything is up, without a person's word."),
+    switch("record", False, "Record a bag."),
     DeclareLaunchArgument(
-        "use_sim_time", default_value="false", choices=BOOLEANS, description="Follow /clock."
+        "bag", default_value="", description="Folder of the bag; empty: runs/bag_<date and time>."
     ),
-    DeclareLaunchArgument(
-        "shadow_mode",
-        default_value="false",
-        choices=BOOLEANS,
-        description="Mute learned risk, but publish what it would have done.",
-    ),
-    DeclareLaunchArgument(
-        "activate_gate",
-        default_value="false",
-        choices=BOOLEANS,
-        description="Let the arm move as soon as everything is up, without a person's word.",
-    ),
-    DeclareLaunchArgument("record", default_value="false", choices=BOOLEANS, description="Record a bag."),
+    switch("console", False, "Offer the operator console, by default at http://127.0.0.1:8080."),
+    switch("markers", False, "Publish markers for RViz and Foxglove."),
 ]
 
 
-def transition(node: LifecycleNode, number: int) -> EmitEvent:
-    return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=number))
-
-
-def reached(node: LifecycleNode, state: str, actions: list, start: str = "") -> RegisterEventHandler:
-    handler = OnStateTransition(
-        target_lifecycle_node=node,
-        goal_state=state,
-        entities=actions,
-        **({"start_state": start} if start else {}),
-    )
-    return RegisterEventHandler(handler)
-
-
 def describe(context: LaunchContext) -> list:
-    value = {name: LaunchConfiguration(name).perform(context) for name in ("config_file", "robot_file")}
-    files = [path for path in value.values() if path]
-    for path in files:
-        if not Path(path).is_file():
-            return [
-                Shutdown(reason=f"{path} is no file; give the path of a parameter file, or leave it out.")
-            ]
-    shared = {"use_sim_time": LaunchConfiguration("use_sim_time")}
-    namespace = LaunchConfiguration("namespace")
+    files = [path for path in (parameter_file(context, n) for n in ("config_file", "robot_file")) if path]
+    where = namespace(context)
+    use_sim_time = {"use_sim_time": is_on(context, "use_sim_time")}
+
+    def settings(parameters: dict | None = None) -> dict:
+        return {
+            "package": "salus_ros",
+            "namespace": where,
+            "parameters": [*map(str, files), use_sim_time, parameters or {}],
+            "output": "screen",
+        }
 
     def lifecycle(kind: str, parameters: dict, **more: object) -> LifecycleNode:
-        return LifecycleNode(
-            package="salus_ros",
-            executable=f"{kind}_node",
-            name=f"{kind}_node",
-            namespace=namespace,
-            parameters=[*files, shared, parameters],
-            output="screen",
-            **more,
-        )
+        name = f"{kind}_node"
+        return LifecycleNode(executable=name, name=name, **settings(parameters), **more)
 
     # A policy or monitor that starts again only feeds the gate, which holds until a person resets it.
-    policy = lifecycle("policy", {"policy": LaunchConfiguration("policy")}, respawn=True, respawn_delay=1.0)
-    monitor = lifecycle(
-        "monitor", {"monitor": LaunchConfiguration("monitor")}, respawn=True, respawn_delay=1.0
-    )
+    again = {"respawn": True, "respawn_delay": 1.0}
+    policy = lifecycle("policy", {"policy": value(context, "policy")}, **again)
+    monitor = lifecycle("monitor", {"monitor": value(context, "monitor")}, **again)
     gate = lifecycle(
         "intervention",
-        {"shadow_mode": LaunchConfiguration("shadow_mode")},
-        on_exit=Shutdown(reason="the gate has ended"),
+        {"shadow_mode": is_on(context, "shadow_mode")},
+        on_exit=ends_launch("the gate has ended"),
     )
-    deadman = Node(
-        package="salus_ros",
-        executable="deadman_node",
-        namespace=namespace,
-        parameters=[*files, shared],
-        output="screen",
-        respawn=True,
-    )
-    recorder = Node(
-        package="salus_ros",
-        executable="recorder_node",
-        namespace=namespace,
-        parameters=[*files],
-        output="screen",
-        condition=IfCondition(LaunchConfiguration("record")),
-    )
-    configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
-    allowed = IfCondition(LaunchConfiguration("activate_gate")).evaluate(context)
-    word = "the gate waits: ros2 lifecycle set /intervention_node activate"
+    alone = given_parameter(files, "intervention_node", "monitor", "required") == "absent"
+    feeding = [policy] if alone else [policy, monitor]
+
+    by_hand = f"ros2 lifecycle set {'/'.join(['', *where.split('/')]).rstrip('/')}/intervention_node activate"
+    activation = change(gate, Transition.TRANSITION_ACTIVATE)
+    refused = LogInfo(msg=f"the gate stays inactive, and says why above; mend that, then: {by_hand}")
+    waiting = LogInfo(msg=f"the gate waits for a person: {by_hand}")
+
+    others = [Node(executable="deadman_node", **settings(), respawn=True)]
+    for kind in ("console", "markers"):
+        if is_on(context, kind):
+            others.append(Node(executable=f"{kind}_node", **settings(), respawn=True))
+    if is_on(context, "record"):
+        others.append(Node(executable="recorder_node", **settings({"path": value(context, "bag")})))
+
     return [
-        *(
-            RegisterEventHandler(OnProcessStart(target_action=node, on_start=[transition(node, configure)]))
-            for node in (policy, monitor, gate)
-        ),
-        reached(policy, "inactive", [transition(policy, activate)], start="configuring"),
-        reached(monitor, "inactive", [transition(monitor, activate)], start="configuring"),
-        reached(monitor, "active", [transition(gate, activate)] if allowed else [LogInfo(msg=word)]),
-        recorder,
-        deadman,
+        *(handler for node in feeding for handler in brought_up(node)),
+        *configured(gate),
+        *once_all_active(feeding, [activation if is_on(context, "activate_gate") else waiting]),
+        on_reaching(gate, "inactive", [refused], coming_from="activating"),
+        *(ends_if_refused(node) for node in others),
+        *others,
         gate,
-        policy,
-        monitor,
+        *feeding,
     ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=describe)])
+    return LaunchDescription([*ARGUMENTS, checked(describe)])

@@ -1,52 +1,66 @@
-"""The MuJoCo simulator with policy, monitor, gate and deadman, all on simulated time."""
+"""The MuJoCo simulator with policy, monitor, gate and deadman, all on simulated time.
+
+Takes the arguments of ``salus.launch.py`` as well: ``ros2 launch salus_ros sim.launch.py console:=true``.
+"""
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
+from salus_ros.launching import (
+    checked,
+    ends_launch,
+    namespace,
+    parameter_file,
+    real_number,
+    switch,
+    value,
+    whole_number,
+)
 
 SHARE = Path(get_package_share_directory("salus_ros"))
+ARGUMENTS = [
+    DeclareLaunchArgument("seed", default_value="0", description="Seed of the first scene."),
+    DeclareLaunchArgument("task", default_value="bin", description="Task of the first scene."),
+    DeclareLaunchArgument(
+        "disturbance", default_value="", description="Disturbance of the first episode; empty for none."
+    ),
+    DeclareLaunchArgument(
+        "real_time_factor",
+        default_value="1.0",
+        description="Simulated time per wall time; 0.0 runs as fast as possible.",
+    ),
+    switch("activate_gate", True, "Let the simulated arm move as soon as everything is up."),
+]
+
+
+def simulator(context: LaunchContext) -> list:
+    parameters = {
+        "seed": whole_number(context, "seed"),
+        "task": value(context, "task"),
+        "disturbance": value(context, "disturbance"),
+        "real_time_factor": real_number(context, "real_time_factor"),
+    }
+    # The included file has declared these two by now.
+    config_file = parameter_file(context, "config_file")
+    return [
+        Node(
+            package="salus_ros",
+            executable="sim_node",
+            namespace=namespace(context),
+            parameters=[*([str(config_file)] if config_file else []), parameters],
+            output="screen",
+            on_exit=ends_launch("the simulator has ended"),
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    arguments = [
-        DeclareLaunchArgument("seed", default_value="0", description="Seed of the first scene."),
-        DeclareLaunchArgument(
-            "disturbance", default_value="", description="Disturbance of the first episode."
-        ),
-        DeclareLaunchArgument(
-            "real_time_factor",
-            default_value="1.0",
-            description="Simulated time per wall time; 0.0 runs as fast as possible.",
-        ),
-        DeclareLaunchArgument(
-            "activate_gate",
-            default_value="true",
-            choices=["true", "false"],
-            description="Let the simulated arm move as soon as everything is up.",
-        ),
-    ]
-    simulator = Node(
-        package="salus_ros",
-        executable="sim_node",
-        namespace=LaunchConfiguration("namespace", default=""),
-        parameters=[
-            str(SHARE / "config" / "salus.yaml"),
-            {
-                "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int),
-                "disturbance": ParameterValue(LaunchConfiguration("disturbance"), value_type=str),
-                "real_time_factor": ParameterValue(LaunchConfiguration("real_time_factor"), value_type=float),
-            },
-        ],
-        output="screen",
-        on_exit=Shutdown(reason="the simulator has ended"),
-    )
     salus = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(SHARE / "launch" / "salus.launch.py")),
         launch_arguments={
@@ -54,4 +68,4 @@ def generate_launch_description() -> LaunchDescription:
             "activate_gate": LaunchConfiguration("activate_gate"),
         }.items(),
     )
-    return LaunchDescription([*arguments, simulator, salus])
+    return LaunchDescription([*ARGUMENTS, salus, checked(simulator)])

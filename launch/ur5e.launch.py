@@ -7,12 +7,13 @@ Copy ``config/robots/ur5e.yaml``, set your robot description and workspace in it
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, Shutdown
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, SetRemap
 
 from launch import LaunchDescription
+from salus_ros.launching import ends_launch
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 
@@ -41,7 +42,7 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[LaunchConfiguration("robot_file")],
         remappings=list(GRIPPER_REMAPPINGS.items()),
         output="screen",
-        on_exit=Shutdown(reason="the gripper's node has ended, and the joint states with it"),
+        on_exit=ends_launch("the gripper's node has ended, and the joint states with it"),
     )
     stop = Node(
         package="salus_ros",

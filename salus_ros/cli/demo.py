@@ -28,6 +28,7 @@ from salus_ros.types import Mode
 
 FIRST_SEED: Final = 900_000
 """Seeds from here on are used by the demo and by nothing else."""
+CONSOLE_PORT: Final = 8080
 ARMS: Final = {"without SALUS": True, "with SALUS": False}
 """Name of the arm to whether the gate runs in shadow mode."""
 
@@ -39,6 +40,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--disturbance", default="mixed", help="disturbance family, mixed or none")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="replaced when it exists")
     parser.add_argument("--factor", type=float, default=1.0, help="simulated time per wall time")
+    parser.add_argument(
+        "--console",
+        nargs="?",
+        type=int,
+        const=CONSOLE_PORT,
+        metavar="PORT",
+        help=f"offer the operator console on this machine (default port {CONSOLE_PORT}), and wait for the "
+        "person at it: 30 s when the gate asks for assistance, and for a reset after a stop",
+    )
     parser.set_defaults(run=run)
 
 
@@ -111,8 +121,10 @@ def _run_graph(args: argparse.Namespace, output: Path, console: Console) -> list
         TextColumn("{task.fields[live]}"),
     )
     console.print("starting simulator, policy, monitor, gate, deadman and recorder ...")
+    if args.console is not None:
+        console.print(f"operator console  http://127.0.0.1:{args.console}")
     with (
-        LiveSession(output, factor=args.factor) as session,
+        LiveSession(output, factor=args.factor, console_port=args.console) as session,
         Progress(*columns, console=console, transient=False) as progress,
     ):
         plan = list(trials(args.seeds))

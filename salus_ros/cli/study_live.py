@@ -90,8 +90,7 @@ def _session(
             session.set_shadow_mode(SHADOW[arm])
             outcomes.append(session.run_episode(seed, meta.task, meta.disturbance, show))
             progress.update()
-    # The simulator starts with a scene of its own, before the first trial resets it.
-    recorded = read_bag(folder / "bag")[-len(trials) :]
+    recorded = [e for e in read_bag(folder / "bag") if e.meta.seed >= 0]
     if [e.meta.seed for e in recorded] != [seed for seed, _ in trials]:
         raise SalusError(
             f"The bag holds the seeds {[e.meta.seed for e in recorded]}, not {[s for s, _ in trials]}; "

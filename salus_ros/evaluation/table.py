@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,20 +110,6 @@ def caveats(summaries: Sequence[ArmSummary]) -> list[str]:
     if fewest < FEW_EPISODES:
         episodes = "episode" if fewest == 1 else "episodes"
         said.append(f"With {fewest} {episodes} an arm every interval is wide; salus study runs more.")
-    return said
-
-
-def live_gaps(summaries: Mapping[str, ArmSummary]) -> list[str]:
-    """How far each arm on the graph lies from the same arm in one process."""
-    said = []
-    for name, live in summaries.items():
-        if not name.endswith("-live") or name.removesuffix("-live") not in summaries:
-            continue
-        comparison = compare(summaries[name.removesuffix("-live")], live)
-        said.append(
-            f"{name.removesuffix('-live')} on the live graph against one process: "
-            f"{points(comparison.success_difference)} of success on {comparison.pairs} paired seeds."
-        )
     return said
 
 

@@ -139,14 +139,14 @@ def _leaves(model: type[BaseModel], dotted: str, defaults: BaseModel | None) -> 
 _REQUIRED = object()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A default as a ROS parameter holds it."""
     if isinstance(value, enum.Enum):
         return value.name.lower() if isinstance(value, enum.IntEnum) else value.value
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
@@ -183,7 +183,7 @@ def _parameter_type(annotation: Any) -> int:
 
 def _declare_leaf(node: Node, leaf: _Leaf, *, read_only: bool) -> None:
     kind = _parameter_type(leaf.field.annotation)
-    default = None if leaf.default is _REQUIRED else _plain(leaf.default)
+    default = None if leaf.default is _REQUIRED else plain(leaf.default)
     dynamic = kind == _NOT_SET or default is None
     if kind in (ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_DOUBLE_ARRAY) and default is not None:
         default = [float(item) for item in default] if isinstance(default, list) else float(default)
@@ -204,7 +204,8 @@ def _declare_leaf(node: Node, leaf: _Leaf, *, read_only: bool) -> None:
         raise SalusError(f"The parameter {leaf.name} is refused: {error}.") from error
 
 
-def _bounds(field: FieldInfo) -> tuple[float, float]:
+def bounds(field: FieldInfo) -> tuple[float, float]:
+    """Smallest and largest value that a setting may have; infinite where it has none."""
     lower, upper = -math.inf, math.inf
     for item in field.metadata:
         if isinstance(item, annotated_types.Ge | annotated_types.Gt):
@@ -215,7 +216,7 @@ def _bounds(field: FieldInfo) -> tuple[float, float]:
 
 
 def _set_range(descriptor: ParameterDescriptor, field: FieldInfo, kind: int) -> None:
-    lower, upper = _bounds(field)
+    lower, upper = bounds(field)
     if math.isinf(lower) and math.isinf(upper):
         return
     if kind == ParameterType.PARAMETER_DOUBLE:

@@ -34,6 +34,7 @@ POLICY_OUTPUT: Final = "salus/policy_output"
 FAILURE_PREDICTION: Final = "salus/failure_prediction"
 INTERVENTION_STATE: Final = "salus/intervention_state"
 EPISODE_EVENT: Final = "salus/episode_event"
+MARKERS: Final = "salus/markers"
 EMERGENCY_STOP_BUTTON: Final = "salus/emergency_stop_button"
 ARM_COMMAND: Final = "arm_controller/joint_trajectory"
 GRIPPER_COMMAND: Final = "gripper_controller/joint_trajectory"
@@ -127,6 +128,9 @@ TABLE: Final[dict[str, TopicQos]] = {
     ),
     EPISODE_EVENT: TopicQos(
         "salus_msgs/msg/EpisodeEvent", depth=100, latched=True, why="ground truth; none may be lost"
+    ),
+    MARKERS: TopicQos(
+        "visualization_msgs/msg/MarkerArray", depth=1, why="for people; each set replaces the one before"
     ),
     EMERGENCY_STOP_BUTTON: TopicQos(
         "std_msgs/msg/Bool", depth=10, why="a level with a heartbeat; the gate's watchdog notices silence"

@@ -21,8 +21,8 @@ from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.polling import Inbox, subscribe
 
-# A player makes its own clock; a bag need not hold a hundred ticks a second.
-DEFAULT_TOPICS: Final = tuple(topic for topic in qos.TABLE if topic != qos.CLOCK)
+# A player makes its own clock; a bag need not hold a hundred ticks a second. Markers are drawn from the rest.
+DEFAULT_TOPICS: Final = tuple(topic for topic in qos.TABLE if topic not in (qos.CLOCK, qos.MARKERS))
 QUEUE_DEPTH: Final = 200
 POLL_PERIOD_S: Final = 0.05
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,8 @@ from salus_ros.types import EventKind, Mode
 GATE: Final = "intervention_node"
 NOBODY_COMES_S: Final = 1.0
 """Time in ASSIST or EMERGENCY_STOP after which an episode has failed: nobody helps here."""
+SOMEBODY_COMES_S: Final = 30.0
+"""The same for ASSIST with a console, at which somebody may sit. A stop is left by that person alone then."""
 EPISODE_WALL_LIMIT_S: Final = 60.0
 
 SHARED_CORES: Final = {
@@ -53,13 +56,16 @@ class LiveSession:
         policy: str = "models/tinyvla-small",
         monitor: str = "models/monitor",
         gate: GateSettings | None = None,
+        console_port: int | None = None,
     ) -> None:
+        """``console_port``: offer the operator console there, and wait for the person at it."""
         self._graph = Graph(log_dir=output / "logs", name="salus_demo")
         self._bag = output / "bag"
         self._factor = factor
         self._policy, self._monitor = policy, monitor
         default = GateSettings().model_dump()
         self._gate = {n: v for n, v in (gate or GateSettings()).model_dump().items() if v != default[n]}
+        self._console_port = console_port
         self._risk = 0.0
         self._state: InterventionState | None = None
         self._ended: EpisodeEvent | None = None
@@ -91,6 +97,8 @@ class LiveSession:
         latch = {"latch_file": self._bag.parent / "latch"}
         graph.start("intervention", simulated | SHARED_CORES | self._gate | latch)
         graph.start("deadman", simulated)
+        if self._console_port is not None:
+            graph.start("console", {"port": self._console_port})
         graph.listen(qos.INTERVENTION_STATE, InterventionState, keep=1, on_message=self._hear_state)
         graph.listen(qos.FAILURE_PREDICTION, FailurePrediction, keep=1, on_message=self._hear_prediction)
         graph.listen(qos.EPISODE_EVENT, EpisodeEvent, keep=1, on_message=self._hear_event)
@@ -118,6 +126,7 @@ class LiveSession:
         answer = self._graph.call(qos.SIM_RESET, ResetSimulation, request)
         if not answer.accepted:
             raise SalusError(f"The simulator refused seed {seed}: {answer.message}")
+        self._wait_for_reset()
         self._graph.transition(GATE, Transition.TRANSITION_ACTIVATE)
         started_s = time.monotonic()
         next_show_s = started_s
@@ -131,22 +140,35 @@ class LiveSession:
                 next_show_s = now_s + 0.1
             return self._ended is not None or bool(self._given_up())
 
-        self._graph.spin_until(over, EPISODE_WALL_LIMIT_S / self._factor, f"the end of seed {seed}")
+        limit_s = EPISODE_WALL_LIMIT_S / self._factor if self._console_port is None else math.inf
+        self._graph.spin_until(over, limit_s, f"the end of seed {seed}")
         detail = self._ended.detail if self._ended is not None else ""
         return Outcome(self._given_up() or detail or "unknown")
 
     def _deactivate(self) -> None:
         if self._graph.state(GATE) != "active":
             return
-        if self._state is not None and self._state.mode == Mode.EMERGENCY_STOP:
+        self._wait_for_reset()
+        if self._latched():
             self._graph.call(qos.RESET, Trigger, Trigger.Request())
         self._graph.transition(GATE, Transition.TRANSITION_DEACTIVATE)
+
+    def _latched(self) -> bool:
+        return self._state is not None and self._state.mode == Mode.EMERGENCY_STOP
+
+    def _wait_for_reset(self) -> None:
+        """With a console, an emergency stop is its person's to leave."""
+        if self._console_port is not None:
+            self._graph.spin_until(lambda: not self._latched(), math.inf, "a reset at the console")
 
     def _given_up(self) -> str:
         state = self._state
         if state is None or state.mode not in (Mode.ASSIST, Mode.EMERGENCY_STOP):
             return ""
-        return Mode(state.mode).name.lower() if state.time_in_mode >= NOBODY_COMES_S else ""
+        patience_s = NOBODY_COMES_S
+        if self._console_port is not None:
+            patience_s = SOMEBODY_COMES_S if state.mode == Mode.ASSIST else math.inf
+        return Mode(state.mode).name.lower() if state.time_in_mode >= patience_s else ""
 
     def _hear_state(self, message: InterventionState) -> None:
         self._state = message

@@ -56,7 +56,10 @@ class SimNodeSettings(BaseModel):
     disturbance: str = Field("", description="Disturbance of the first episode; empty for none.")
     image_period_s: float = Field(0.1, ge=0.01, description="Time between two images of each camera [s].")
     points_period_s: float = Field(0.1, ge=0.01, description="Time between two depth clouds [s].")
-    finger_joints: tuple[str, ...] = RobotSettings().finger_joints
+    finger_joints: tuple[str, ...] = Field(
+        RobotSettings().finger_joints,
+        description="Joints whose positions add up to the gripper's opening [m].",
+    )
     sim: SimSettings = SimSettings()
 
 

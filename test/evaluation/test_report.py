@@ -1,6 +1,5 @@
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -13,7 +12,7 @@ from salus_ros.errors import SalusError
 from salus_ros.evaluation import report
 from salus_ros.evaluation.comparison import Arm, compare, harm_beyond_luck, summarise_arm
 from salus_ros.evaluation.report import RunFacts, write_report
-from salus_ros.evaluation.table import caveats, live_gaps, summary_table, terminal_table
+from salus_ros.evaluation.table import caveats, summary_table, terminal_table
 from salus_ros.types import Cause, FailureType, Mode
 
 Make = Callable[..., Episode]
@@ -150,15 +149,6 @@ def test_the_terminal_table_warns_of_few_episodes(arms: list[Arm]) -> None:
     assert "With 3 episodes an arm every interval is wide" in said
     assert "McNemar p = 1" in said
     assert "1 to 91 %" in text.getvalue()
-
-
-def test_the_gap_between_the_graph_and_one_process_is_told_with_its_interval(arms: list[Arm]) -> None:
-    both = {"salus": summarise_arm(replace(arms[1], name="salus"))}
-    both["salus-live"] = summarise_arm(replace(arms[1], name="salus-live"))
-    assert live_gaps(both) == [
-        "salus on the live graph against one process: 0 points (0 to 0) of success on 3 paired seeds."
-    ]
-    assert live_gaps({"salus-live": both["salus-live"]}) == []
 
 
 def test_saved_and_harmed_seeds_are_named(arms: list[Arm]) -> None:

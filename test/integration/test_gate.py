@@ -8,137 +8,38 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
 import pytest
-from graph_helpers import (
-    REACT_S,
-    START_S,
-    mode_is,
-    reset_simulation,
-    speed,
-    start_policy,
-    start_simulator,
-    trigger,
-)
+import scenarios
+from graph_helpers import REACT_S, START_S, reset_simulation
+from scenarios import PLUGIN_FOLDER, THRESHOLD, Rehearsal
 
-from salus_msgs.msg import FailurePrediction as FailurePredictionMessage
 from salus_msgs.msg import InterventionState
 from salus_msgs.msg import PolicyOutput as PolicyOutputMessage
-from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import prediction_to_message, stamp_from_message
-from salus_ros.nodes.graph import Graph, Listener
-from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType
-
-PLUGIN_FOLDER = Path(__file__).parent / "policy_plugin"
-MOVING_RAD_S = 0.05
-STANDING_RAD_S = 0.01
-THRESHOLD = 0.5
-
-
-class Oracle:
-    """Publishes predictions at 20 Hz on behalf of a monitor."""
-
-    def __init__(self, graph: Graph, joints: Listener, outputs: Listener) -> None:
-        self._joints, self._outputs = joints, outputs
-        self._publisher = graph.node.create_publisher(
-            FailurePredictionMessage, qos.FAILURE_PREDICTION, qos.profile(qos.FAILURE_PREDICTION)
-        )
-        self.probability = dict.fromkeys(FailureType, 0.0)
-        self._timer = graph.node.create_timer(0.05, self._publish)
-
-    def foresee(self, failure: FailureType, probability: float) -> None:
-        self.probability = {**dict.fromkeys(FailureType, 0.0), failure: probability}
-
-    def foresee_nothing(self) -> None:
-        self.probability = dict.fromkeys(FailureType, 0.0)
-
-    def _publish(self) -> None:
-        if self._outputs.newest is None:
-            return
-        probability = np.array([[self.probability[kind]] * len(HORIZONS_S) for kind in FailureType])
-        worst = max(FailureType, key=lambda kind: self.probability[kind])
-        risk = min(1.0, 0.5 * self.probability[worst] / THRESHOLD)
-        prediction = FailurePrediction(
-            stamp_s=stamp_from_message(self._joints.newest.header.stamp),
-            sequence=self._outputs.newest.sequence,
-            horizons_s=HORIZONS_S,
-            probability=probability,
-            timeout_probability=0.0,
-            risk=risk,
-            risk_type=worst,
-            risk_horizon_s=HORIZONS_S[0],
-            alarm=risk >= 0.5,
-            threshold=np.full(len(FailureType), THRESHOLD),
-            out_of_distribution=False,
-        )
-        self._publisher.publish(prediction_to_message(prediction))
-
-
-class Guarded:
-    """A running graph with a gate in it."""
-
-    def __init__(self, graph: Graph, folder: Path) -> None:
-        self.graph = graph
-        self.states = graph.listen(qos.INTERVENTION_STATE, InterventionState)
-        self.joints = start_simulator(graph)
-        self.outputs = start_policy(graph)
-        self.oracle = Oracle(graph, self.joints, self.outputs)
-        graph.start(
-            "intervention",
-            {"use_sim_time": True, "latch_file": folder / "latch", "activation_timeout_s": START_S},
-        )
-        graph.bring_up("intervention_node", timeout_s=START_S)
-
-    def wait_for(self, *modes: int) -> None:
-        names = " or ".join(str(mode) for mode in modes)
-        newest = self.states.newest
-        said = f"{newest.mode}, {newest.reason}" if newest else "nothing"
-        self.graph.spin_until(
-            lambda: mode_is(self.states, *modes), REACT_S, f"mode {names}, when the gate had said: {said}"
-        )
-
-    def wait_for_motion(self) -> None:
-        self.graph.spin_until(lambda: speed(self.joints.newest) > MOVING_RAD_S, REACT_S, "motion")
-
-    def wait_for_standstill(self) -> None:
-        self.graph.spin_until(lambda: speed(self.joints.newest) < STANDING_RAD_S, REACT_S, "standstill")
-
-    def make_nominal(self) -> None:
-        """Whatever the test before left, go back to following the policy."""
-        self.oracle.foresee_nothing()
-        if mode_is(self.states, InterventionState.EMERGENCY_STOP):
-            assert trigger(self.graph, qos.RESET).success
-        self.wait_for(InterventionState.NOMINAL)
-        self.wait_for_motion()
+from salus_ros.nodes.conversions import stamp_from_message
+from salus_ros.nodes.graph import Graph
+from salus_ros.types import FailureType
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     folder = tmp_path_factory.mktemp("gate")
     environment = {"PYTHONPATH": os.pathsep.join([str(PLUGIN_FOLDER), os.environ.get("PYTHONPATH", "")])}
     with Graph(domain_id=58, log_dir=folder / "logs", environment=environment) as graph:
-        yield Guarded(graph, folder)
+        yield Rehearsal(graph, folder)
 
 
 @pytest.fixture
-def guarded(running: Guarded) -> Guarded:
+def guarded(running: Rehearsal) -> Rehearsal:
     running.make_nominal()
     return running
 
 
-def test_an_action_passes_from_the_cameras_to_the_arm(guarded: Guarded) -> None:
-    sequence = guarded.states.newest.sequence
-    guarded.graph.spin_until(
-        lambda: guarded.states.newest.sequence > sequence + 3, REACT_S, "newer plans being executed"
-    )
-    assert guarded.states.newest.speed_scale > 0.5
-    executed = guarded.states.newest.sequence
-    assert executed in [output.sequence for output in guarded.outputs.messages]
+def test_an_action_passes_from_the_cameras_to_the_arm(guarded: Rehearsal) -> None:
+    scenarios.an_action_passes_from_the_cameras_to_the_arm(guarded)
 
 
-def test_risk_slows_the_arm_down_and_its_end_speeds_it_up_again(guarded: Guarded) -> None:
+def test_risk_slows_the_arm_down_and_its_end_speeds_it_up_again(guarded: Rehearsal) -> None:
     guarded.oracle.foresee(FailureType.DROP, 0.9 * THRESHOLD)
     guarded.wait_for(InterventionState.SLOW_DOWN)
     guarded.graph.spin_until(
@@ -149,7 +50,7 @@ def test_risk_slows_the_arm_down_and_its_end_speeds_it_up_again(guarded: Guarded
     guarded.graph.spin_until(lambda: guarded.states.newest.speed_scale > 0.9, REACT_S, "full speed")
 
 
-def test_a_foreseen_collision_stops_the_arm_and_a_new_plan_moves_it_again(guarded: Guarded) -> None:
+def test_a_foreseen_collision_stops_the_arm_and_a_new_plan_moves_it_again(guarded: Rehearsal) -> None:
     guarded.states.clear()
     guarded.oracle.foresee(FailureType.COLLISION, 0.99)
     guarded.graph.spin_until(
@@ -165,32 +66,20 @@ def test_a_foreseen_collision_stops_the_arm_and_a_new_plan_moves_it_again(guarde
     guarded.wait_for_motion()
 
 
-def test_an_emergency_stop_latches_until_a_person_resets_it(guarded: Guarded) -> None:
-    assert trigger(guarded.graph, qos.EMERGENCY_STOP).success
-    guarded.wait_for(InterventionState.EMERGENCY_STOP)
-    guarded.wait_for_standstill()
-    count = guarded.outputs.count
-    guarded.graph.spin_until(lambda: guarded.outputs.count > count + 5, REACT_S, "plans that could tempt it")
-    assert mode_is(guarded.states, InterventionState.EMERGENCY_STOP)
-    assert speed(guarded.joints.newest) < STANDING_RAD_S
-    newest_before = guarded.outputs.newest.sequence
-    assert trigger(guarded.graph, qos.RESET).success
-    guarded.wait_for(InterventionState.NOMINAL)
-    guarded.wait_for_motion()
-    assert guarded.states.newest.sequence > newest_before, "a plan from before the reset moved the arm"
+def test_an_emergency_stop_latches_until_a_person_resets_it(guarded: Rehearsal) -> None:
+    scenarios.an_emergency_stop_latches_until_a_person_resets_it(guarded)
 
 
-def test_a_dead_policy_leads_to_hold(guarded: Guarded) -> None:
-    guarded.graph.processes["policy_node"].signal(signal.SIGSTOP)
+def test_a_dead_policy_leads_to_hold(guarded: Rehearsal) -> None:
+    policy = guarded.graph.processes["policy_node"]
     try:
-        guarded.wait_for(InterventionState.HOLD)
-        guarded.wait_for_standstill()
+        scenarios.a_silent_policy_stops_the_arm(guarded, lambda: policy.signal(signal.SIGSTOP))
     finally:
-        guarded.graph.processes["policy_node"].signal(signal.SIGCONT)
+        policy.signal(signal.SIGCONT)
     guarded.wait_for(InterventionState.NOMINAL)
 
 
-def test_a_scene_is_changed_while_the_gate_is_inactive(guarded: Guarded) -> None:
+def test_a_scene_is_changed_while_the_gate_is_inactive(guarded: Rehearsal) -> None:
     from lifecycle_msgs.msg import Transition
 
     guarded.graph.transition("intervention_node", Transition.TRANSITION_DEACTIVATE)
@@ -202,7 +91,7 @@ def test_a_scene_is_changed_while_the_gate_is_inactive(guarded: Guarded) -> None
 
 
 def test_sigterm_while_moving_leaves_the_arm_at_rest_and_exit_code_zero(
-    guarded: Guarded,
+    guarded: Rehearsal,
 ) -> None:
     guarded.wait_for_motion()
     graph = guarded.graph
@@ -219,7 +108,7 @@ def test_sigterm_while_moving_leaves_the_arm_at_rest_and_exit_code_zero(
     graph.bring_up("intervention_node", timeout_s=START_S)
 
 
-def test_the_policys_outputs_count_their_time_from_the_images(guarded: Guarded) -> None:
+def test_the_policys_outputs_count_their_time_from_the_images(guarded: Rehearsal) -> None:
     output: PolicyOutputMessage = guarded.outputs.newest
     behind_s = stamp_from_message(guarded.joints.newest.header.stamp) - stamp_from_message(
         output.header.stamp

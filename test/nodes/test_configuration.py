@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from salus_ros.nodes.console_node import ConsoleNodeSettings
 from salus_ros.nodes.deadman_node import DeadmanSettings
 from salus_ros.nodes.intervention_node import InterventionNodeSettings
 from salus_ros.nodes.monitor_node import MonitorNodeSettings
@@ -26,6 +27,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "deadman_node": DeadmanSettings,
     "sim_node": SimNodeSettings,
     "recorder_node": RecorderNodeSettings,
+    "console_node": ConsoleNodeSettings,
 }
 
 

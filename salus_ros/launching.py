@@ -1,0 +1,278 @@
+"""What the launch files share: arguments that are checked, and nodes whose failure ends the launch.
+
+Imported by launch files only; needs ``launch`` and ``launch_ros``, which a ROS installation has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueCoroutine,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit, OnProcessStart
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.ros_adapters import get_ros_node
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import GetState
+
+from launch import LaunchContext
+from salus_ros.errors import SalusError
+
+REFUSED: Final = 2
+"""Exit code of a node that was given something wrong: starting it again gives the same."""
+
+ASK_AGAIN_S: Final = 1.0
+
+_NAMESPACE: Final = re.compile(r"/?([A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*)?")
+
+
+def switch(name: str, default: bool, description: str) -> DeclareLaunchArgument:
+    """An argument that is ``true`` or ``false``."""
+    return DeclareLaunchArgument(
+        name, default_value=str(default).lower(), choices=["true", "false"], description=description
+    )
+
+
+def checked(describe: Callable[[LaunchContext], Sequence[Any]]) -> OpaqueFunction:
+    """What ``describe`` returns; its :class:`SalusError` ends the launch with that sentence."""
+
+    def run(context: LaunchContext) -> Sequence[Any]:
+        try:
+            return describe(context)
+        except SalusError as error:
+            return [Shutdown(reason=str(error))]
+
+    return OpaqueFunction(function=run)
+
+
+def value(context: LaunchContext, name: str) -> str:
+    """An argument's value."""
+    return str(LaunchConfiguration(name).perform(context))
+
+
+def is_on(context: LaunchContext, name: str) -> bool:
+    """Whether a :func:`switch` is ``true``."""
+    return value(context, name) == "true"
+
+
+def whole_number(context: LaunchContext, name: str, *, least: int = 0) -> int:
+    """An argument that must be a whole number.
+
+    Raises:
+        SalusError: it is none, or below ``least``.
+    """
+    given = value(context, name)
+    if not given.isdecimal() or int(given) < least:
+        raise SalusError(f"{name} is '{given}'; give a whole number of {least} or more.")
+    return int(given)
+
+
+def real_number(context: LaunchContext, name: str, *, least: float = 0.0) -> float:
+    """An argument that must be a finite number.
+
+    Raises:
+        SalusError: it is none, or below ``least``.
+    """
+    given = value(context, name)
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < least:
+        raise SalusError(f"{name} is '{given}'; give a number of {least:g} or more.")
+    return number
+
+
+def namespace(context: LaunchContext) -> str:
+    """The argument ``namespace``.
+
+    Raises:
+        SalusError: ROS would refuse the name.
+    """
+    given = value(context, "namespace")
+    if not _NAMESPACE.fullmatch(given):
+        raise SalusError(
+            f"namespace is '{given}'; give names of letters, digits and underscores, none beginning with "
+            "a digit, joined by slashes."
+        )
+    return given
+
+
+def parameter_file(context: LaunchContext, name: str) -> Path | None:
+    """An argument that names a parameter file; None when it is empty.
+
+    Raises:
+        SalusError: there is no such file, or it is no YAML of nodes and their parameters.
+    """
+    given = value(context, name)
+    if not given:
+        return None
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise SalusError(f"{name} is '{given}', which is no file; give the path of a parameter file.")
+    read_parameters(path)
+    return path
+
+
+def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
+    """The parameters of each node in a parameter file.
+
+    Raises:
+        SalusError: it is no YAML of nodes and their ``ros__parameters``.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        return {str(node): dict(part["ros__parameters"]) for node, part in content.items()}
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SalusError(
+            f"{path} is no parameter file ({type(error).__name__}); give nodes, each with ros__parameters."
+        ) from error
+
+
+def given_parameter(files: Sequence[Path], node: str, name: str, default: Any) -> Any:
+    """What parameter files, the last one first, say about a node's parameter."""
+    for path in reversed(files):
+        parameters = read_parameters(path)
+        for section in (node, "/**"):
+            if name in parameters.get(section, {}):
+                return parameters[section][name]
+    return default
+
+
+def change(node: LifecycleNode, transition: int) -> EmitEvent:
+    """Ask a lifecycle node for a transition (``lifecycle_msgs/Transition``)."""
+    return EmitEvent(event=_change(node, transition))
+
+
+def _change(node: LifecycleNode, transition: int) -> ChangeState:
+    return ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
+
+
+def on_reaching(
+    node: LifecycleNode, state: str, actions: Sequence[Any], *, coming_from: str
+) -> RegisterEventHandler:
+    """Do something whenever a lifecycle node comes to a state from another."""
+    return RegisterEventHandler(
+        OnStateTransition(
+            target_lifecycle_node=node, goal_state=state, start_state=coming_from, entities=list(actions)
+        )
+    )
+
+
+def once_all_active(nodes: Sequence[LifecycleNode], actions: Sequence[Any]) -> list[RegisterEventHandler]:
+    """Do something when the last of these nodes has become active, and never again.
+
+    Never again, so that a node that was started anew does not activate what a person has deactivated.
+    """
+    waiting = set(range(len(nodes)))
+
+    def became_active(number: int) -> Callable[[LaunchContext], list[Any]]:
+        def act(_context: LaunchContext) -> list[Any]:
+            if number not in waiting:
+                return []
+            waiting.remove(number)
+            return [] if waiting else list(actions)
+
+        return act
+
+    return [
+        on_reaching(
+            node, "active", [OpaqueFunction(function=became_active(number))], coming_from="activating"
+        )
+        for number, node in enumerate(nodes)
+    ]
+
+
+def configured(node: LifecycleNode) -> list[RegisterEventHandler]:
+    """Configure a lifecycle node at each start.
+
+    When it refuses that, or says at its start that it was given something wrong, the launch ends: what it
+    needs will not come by waiting.
+    """
+    name = node.node_executable
+
+    async def configure(context: LaunchContext) -> None:
+        await _until_it_answers(node, context)
+        if not context.is_shutdown:
+            await context.emit_event(_change(node, Transition.TRANSITION_CONFIGURE))
+
+    return [
+        RegisterEventHandler(
+            OnProcessStart(target_action=node, on_start=[OpaqueCoroutine(coroutine=configure)])
+        ),
+        on_reaching(node, "unconfigured", [_end(name, "be configured")], coming_from="configuring"),
+        ends_if_refused(node),
+    ]
+
+
+def brought_up(node: LifecycleNode) -> list[RegisterEventHandler]:
+    """Configure and activate a lifecycle node at each start; the launch ends when it refuses."""
+    active = change(node, Transition.TRANSITION_ACTIVATE)
+    return [
+        *configured(node),
+        on_reaching(node, "inactive", [active], coming_from="configuring"),
+        on_reaching(
+            node, "inactive", [_end(node.node_executable, "become active")], coming_from="activating"
+        ),
+    ]
+
+
+async def _until_it_answers(node: LifecycleNode, context: LaunchContext) -> None:
+    """Wait for a process that has just started.
+
+    A killed node's services stay on the graph for many seconds. What is asked of the new one before it was
+    discovered is never answered, and launch_ros, which asks once, would wait for ever.
+    """
+    talker = get_ros_node(context)
+    client = talker.create_client(GetState, f"{node.node_name}/get_state")
+    clock = context.asyncio_loop.time
+    answered = False
+    while not (answered or context.is_shutdown):
+        question = client.call_async(GetState.Request())
+        end_s = clock() + ASK_AGAIN_S
+        while not (question.done() or context.is_shutdown) and clock() < end_s:
+            await asyncio.sleep(0.05)
+        answered = question.done()
+        if not answered:
+            client.remove_pending_request(question)
+    if not context.is_shutdown:
+        talker.destroy_client(client)
+
+
+def ends_launch(reason: str) -> Callable[[Any, LaunchContext], Shutdown | None]:
+    """For ``on_exit`` of a node that nothing can go on without."""
+
+    def ended(_event: Any, context: LaunchContext) -> Shutdown | None:
+        return None if context.is_shutdown else Shutdown(reason=reason)
+
+    return ended
+
+
+def ends_if_refused(node: Any) -> RegisterEventHandler:
+    """End the launch when a node that is else started again refuses what it was given."""
+
+    def ended(event: Any, context: LaunchContext) -> Shutdown | None:
+        refused = event.returncode == REFUSED and not context.is_shutdown
+        return _end(node.node_executable, "start") if refused else None
+
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
+
+
+def _end(name: str, what: str) -> Shutdown:
+    return Shutdown(reason=f"{name} could not {what}; its own sentence stands above")
