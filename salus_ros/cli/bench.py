@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PARTS: Final = {
     "start": "the command line and what is shipped",
     "data": "collecting episodes, and reading them",
+    "policy": "image to chunk, the shipped policy and the 400M architecture",
 }
 """Module in ``salus_ros.bench`` to what it measures, in the order in which they run."""
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from salus_ros.cli import policy_evaluation
 from salus_ros.errors import SalusError
 from salus_ros.policy import action as actions
 from salus_ros.policy.tinyvla import checkpoint
+from salus_ros.policy.tinyvla.configuration import MemberPart
 from salus_ros.policy.tinyvla.preprocessing import ImageProcessor
 from salus_ros.policy.tinyvla.tokenizer import train_tokenizer
 from salus_ros.policy.training import (
@@ -75,6 +76,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="a checkpoint of the same shape to start from (default: from nothing); with --heads: a "
         "Llava-Pythia backbone, or a fine-tune of it with one head",
     )
+    parser.add_argument(
+        "--members-own",
+        choices=get_args(MemberPart),
+        default="last_block",
+        help="what each ensemble member has for itself (default %(default)s)",
+    )
     parser.add_argument("--heads", type=int, help="train so many action heads on --init-from, left as it is")
     parser.add_argument(
         "--cameras",
@@ -119,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         raise SalusError(f"There is no task {unknown[0]!r}; choose of {', '.join(DEMONSTRATED)}.")
     counts = dict.fromkeys(args.tasks, args.demos)
     collect(args.demo_dir, counts, args.jobs)
-    settings = TrainingSettings(seed=args.seed)
+    settings = TrainingSettings(seed=args.seed, member_part=args.members_own)
     train(args.demo_dir, counts, args.output, settings, args.minutes, args.init_from)
     if args.evaluate:
         report = policy_evaluation.evaluate(args.output, args.evaluate, args.jobs, args.tasks)
@@ -350,7 +357,9 @@ def train(
     episodes = int(everything.episode.max()) + 1
     data, held_out = _split(everything, min(VALIDATION_EPISODES, episodes // 5))
     tokenizer = train_tokenizer(data.instructions)
-    config = small_configuration(tokenizer.get_vocab_size(), CHUNK, CAMERAS, PERIOD_S, settings.members)
+    config = small_configuration(
+        tokenizer.get_vocab_size(), CHUNK, CAMERAS, PERIOD_S, settings.members, settings.member_part
+    )
     trainer = Trainer(data, config, tokenizer, HEAD_WIDTHS, settings, before.statistics if before else None)
     if before is not None:
         trainer.start_from(before.model, before.tokenizer.get_vocab(), tokenizer.get_vocab())

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla import preprocessing
-from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
+from salus_ros.policy.tinyvla.configuration import MemberPart, TinyVlaConfig
 from salus_ros.policy.tinyvla.diffusion import TRAINING_STEPS, add_noise
 from salus_ros.policy.tinyvla.model import TinyVla
 from salus_ros.types import Floats32
@@ -49,6 +49,9 @@ class TrainingSettings(BaseModel):
 
     seed: int = Field(default=0, ge=0, description="Seeds initial weights, resamples, batches and noise.")
     members: int = Field(default=5, ge=1, description="Ensemble members.")
+    member_part: MemberPart = Field(
+        default="last_block", description="What each member has for itself; see the checkpoint's member_part."
+    )
     members_per_episode: int = Field(default=2, ge=1, description="Members that learn from one episode.")
     batch: int = Field(default=60, ge=1, description="Observations per step, about.")
     draws: int = Field(default=2, ge=1, description="Noise draws per observation and member.")
@@ -142,7 +145,12 @@ def statistics_of(data: Demonstrations, settings: TrainingSettings) -> preproces
 
 
 def small_configuration(
-    vocabulary: int, chunk: int, camera_names: tuple[str, ...], period_s: float, members: int
+    vocabulary: int,
+    chunk: int,
+    camera_names: tuple[str, ...],
+    period_s: float,
+    members: int,
+    member_part: MemberPart = "last_block",
 ) -> TinyVlaConfig:
     """The architecture of the shipped policy, sized for a processor without an accelerator."""
     width = 128
@@ -195,6 +203,7 @@ def small_configuration(
         },
         "salus": {
             "members": members,
+            "member_part": member_part,
             "token_order": "text_first",
             "instruction_film": True,
             "joined_tokens": 16 * len(camera_names),

@@ -126,7 +126,7 @@ def test_an_empty_instruction_is_told(policy):
 
 def test_a_chunk_that_is_not_finite_is_an_error(policy):
     with torch.no_grad():
-        policy._engine._model.embed_out.combine.bias.fill_(float("nan"))
+        policy._engine.model.embed_out.combine.bias.fill_(float("nan"))
     with pytest.raises(SalusError, match="not finite"):
         policy.act(observation())
 

@@ -18,7 +18,9 @@ SETTINGS = TrainingSettings(members=3, batch=12, warm_up_steps=5)
 def trainer(settings: TrainingSettings = SETTINGS, episodes: int = 20) -> Trainer:
     torch.set_num_threads(1)
     tokenizer = train_tokenizer(INSTRUCTIONS)
-    config = small_configuration(tokenizer.get_vocab_size(), 16, ("front", "wrist"), 0.05, settings.members)
+    config = small_configuration(
+        tokenizer.get_vocab_size(), 16, ("front", "wrist"), 0.05, settings.members, settings.member_part
+    )
     return Trainer(demonstrations(episodes), config, tokenizer, WIDTHS, settings)
 
 
@@ -175,3 +177,16 @@ def test_a_policy_of_another_shape_cannot_be_started_from() -> None:
     other = trainer(SETTINGS.model_copy(update={"members": 2}))
     with pytest.raises(SalusError, match="another shape"):
         two_task_trainer().start_from(other.model, {}, {})
+
+
+@pytest.mark.parametrize("part", ["head", "adapter"])
+def test_members_that_share_more_are_trained_too(part):
+    training = trainer(TrainingSettings(members=3, batch=12, warm_up_steps=1, member_part=part))
+    before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    for _ in range(2):
+        assert np.isfinite(training.step(0.0)["loss"])
+    after = training.model.state_dict()
+    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert "gpt_neox.layers.2.attention.dense.weight" in moved, "the shared block learns from all members"
+    assert "embed_out.combine.weight" in moved
+    assert ("gpt_neox.adapter.up.weight" in moved) == (part == "adapter")

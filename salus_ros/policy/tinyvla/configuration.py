@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from salus_ros.errors import SalusError
 
 Head = Literal["droid_diffusion", "act"]
+MemberPart = Literal["last_block", "head", "adapter"]
+"""What each ensemble member has for itself."""
 
 
 class Extensions(BaseModel):
@@ -26,7 +28,7 @@ class Extensions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     members: int = Field(1, ge=1, description="ensemble members; see member_part")
-    member_part: Literal["last_block", "head", "adapter"] = Field(
+    member_part: MemberPart = Field(
         "last_block",
         description="what each member has for itself: the last language-model block with final norm and "
         "head, the head alone, or the head and a bottleneck before it",

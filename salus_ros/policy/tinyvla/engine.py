@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.denoising import Denoiser
@@ -47,14 +47,14 @@ class Engine:
         # Parameters alone: tables of the sampler and of the rotation stay in float32, or actions become nan.
         for parameter in model.parameters():
             parameter.data = parameter.data.to(self.dtype)
-        self._model = model.to(self.device)
+        self.model = model.to(self.device)
         self._denoiser = Denoiser(model) if isinstance(model, TinyVla) else None
         self._graphs: dict[tuple[int, ...], _Graph] = {}
 
     @torch.inference_mode()
     def prepare(self, ids: Tensor) -> Text:
         """Embed prompt ids (M,) once; what comes out goes with every image."""
-        return self._model.text(ids[None].to(self.device))
+        return self.model.text(ids[None].to(self.device))
 
     @torch.inference_mode()
     def infer(self, pixels: Tensor, text: Text, state: Tensor, noise: Tensor) -> Drawn:
@@ -70,7 +70,7 @@ class Engine:
 
     def _forward(self, pixels: Tensor, state: Tensor, noise: Tensor, *text: Tensor) -> tuple[Tensor, ...]:
         """Chunks (K, S, T, D), disagreement (steps,) and latent (H,)."""
-        model = self._model
+        model = self.model
         film = text[2] if len(text) > 2 else None
         hidden = model.think(model.join(model.see(pixels), Text(text[0], text[1], film)))
         if isinstance(model, TinyVlaAct):
@@ -128,8 +128,3 @@ def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def parameters_of(model: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())

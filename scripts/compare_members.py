@@ -1,0 +1,115 @@
+"""What should each ensemble member have for itself: the last block, the head alone, or an adapter?
+
+Trains one policy of each kind for the same time on the same demonstrations, lets each do the same disturbed
+scenes without a gate, and asks how well its members' disagreement foretells the first failure, against the
+clock. Everything that is finished is kept, so the same command goes on after an interruption:
+
+    python scripts/compare_members.py --minutes 20 --episodes 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from salus_ros.cli.main import main as salus
+from salus_ros.data.episode import Episode
+from salus_ros.data.store import Store
+from salus_ros.evaluation.metrics import Steps, auroc, auroc_difference
+from salus_ros.policy.tinyvla.configuration import MemberPart
+from salus_ros.types import EventKind
+
+HORIZON_S = 0.5
+FIRST_SEED = 4_000_000
+"""Scenes that nothing else is trained or chosen on."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="training time of each (%(default)s)")
+    parser.add_argument("--demos", default="700", help="demonstrations (%(default)s)")
+    parser.add_argument("--demo-dir", default="runs/demos", help="where they are kept (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=200, help="scenes of each (%(default)s)")
+    parser.add_argument("--jobs", default="2", help="processes (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("runs/members"), help="(%(default)s)")
+    args = parser.parse_args()
+    found: dict[str, Any] = {}
+    for part in get_args(MemberPart):
+        policy, store = args.output / part / "policy", args.output / part / "episodes"
+        training = {
+            "--members-own": part,
+            "--minutes": str(args.minutes),
+            "--demos": args.demos,
+            "--tasks": "bin",
+            "--demo-dir": args.demo_dir,
+            "--jobs": args.jobs,
+            "--output": str(policy),
+            "--evaluate": "0",
+        }
+        scenes = {
+            "--policy": str(policy),
+            "--episodes": str(args.episodes),
+            "--seed": str(FIRST_SEED),
+            "--disturbance": "mixed",
+            "--intervention-share": "0",
+            "--workers": args.jobs,
+            "--output": str(store),
+        }
+        code = run("train-policy", training) or run("collect", scenes)
+        if code:
+            return code
+        found[part] = figures(store)
+        print(part, json.dumps(found[part]))
+    (args.output / "comparison.json").write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def run(verb: str, options: dict[str, str]) -> int:
+    return salus([verb, *(word for pair in options.items() for word in pair)])
+
+
+def figures(store: Path) -> dict[str, Any]:
+    """AUROC of disagreement and of the clock, and their difference, each with a 95 % interval by episode."""
+    with Store.open(store) as opened:
+        episodes = [opened.episode(i, ("policy",)) for i in range(len(opened))]
+    ours = steps([episode.policy.epistemic for episode in episodes], episodes)
+    clock = steps([episode.policy.stamp_s for episode in episodes], episodes)
+    return {
+        "episodes": len(episodes),
+        "with a failure": sum(first_onset_s(episode) < np.inf for episode in episodes),
+        "disagreement": vars_of(auroc(ours)),
+        "clock": vars_of(auroc(clock)),
+        "difference": vars_of(auroc_difference(ours, clock)),
+    }
+
+
+def vars_of(estimate: Any) -> dict[str, float]:
+    return {name: round(float(getattr(estimate, name)), 3) for name in ("value", "low", "high")}
+
+
+def first_onset_s(episode: Episode) -> float:
+    onsets = [event.stamp_s for event in episode.events if event.kind is EventKind.FAILURE_ONSET]
+    return min(onsets, default=np.inf)
+
+
+def steps(scores: list[Any], episodes: list[Episode]) -> Steps:
+    """Outputs before the first onset of each episode; positive within the horizon of it."""
+    score, label, of = [], [], []
+    for number, (values, episode) in enumerate(zip(scores, episodes, strict=True)):
+        ahead_s = first_onset_s(episode) - episode.policy.stamp_s
+        kept = (ahead_s > 0) & np.isfinite(values)
+        score.append(np.asarray(values)[kept])
+        label.append(ahead_s[kept] <= HORIZON_S)
+        of.append(np.full(int(kept.sum()), number))
+    return Steps(score=np.concatenate(score), label=np.concatenate(label), episode=np.concatenate(of))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
