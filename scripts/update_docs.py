@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    demo, study = ROOT / "runs/demo/table.txt", ROOT / "docs/results/study.json"
+    demo, results = ROOT / "runs/demo/table.txt", ROOT / "docs/results"
+    study, strategies = results / "study.json", results / "tune-strategies.json"
     if demo.exists():
         table = "\n".join(line.rstrip() for line in demo.read_text().rstrip().splitlines())
         replace(ROOT / "README.md", "demo", f"```\n{table}\n```")
@@ -25,6 +26,9 @@ def main() -> None:
         found = json.loads(study.read_text())
         replace(ROOT / "README.md", "headline", study_tables.headline(found))
         replace(ROOT / "docs/results.md", "study", study_tables.section(found))
+    if strategies.exists():
+        found = json.loads(strategies.read_text())
+        replace(ROOT / "docs/results.md", "strategies", study_tables.section(found))
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
     replace(ROOT / "docs/results.md", "monitor", monitor_table(monitor))
 
