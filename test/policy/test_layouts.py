@@ -19,6 +19,7 @@ from salus_ros.policy.registry import load_policy
 from salus_ros.policy.tinyvla import checkpoint
 
 from .reference_cases import load_cases, of_case, weights, write_case, write_lora_run, write_small_files
+from .small import observation
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,28 @@ def test_a_published_checkpoint_moves_a_robot_once_cameras_and_period_are_said(o
         load_policy(originals["whole"])
     policy = load_policy(f"{originals['whole']}?camera_names=front,wrist&action_period_s=0.05")
     assert policy.action_period_s == 0.05
+
+
+@pytest.mark.parametrize("kind", ["whole", "act", "lora"])
+def test_a_published_checkpoint_plans_from_an_observation(originals, kind):
+    spec = f"{originals[kind]}?camera_names=front,wrist&action_period_s=0.05&temporal_aggregation=true"
+    policy = load_policy(spec)
+    first, second = policy.act(observation(0.0)), policy.act(observation(0.2, seed=1))
+    assert second.chunk.joint_position_rad.shape == (8, 7)
+    assert np.isfinite(second.chunk.joint_position_rad).all()
+    assert first.samples.shape == ((1, 1, 8, 10) if kind == "act" else (1, 4, 8, 10))
+    uncertainty = second.uncertainty
+    assert np.isnan(uncertainty.epistemic) and np.isnan(uncertainty.velocity_field_disagreement)
+    assert np.isnan(uncertainty.aleatoric) == (kind == "act"), "the ACT head does not sample"
+    assert uncertainty.overlap_divergence > 0
+
+
+def test_collecting_with_a_backbone_is_refused_with_the_way_out(originals, tmp_path, capsys):
+    arguments = ["--policy", str(originals["backbone"]), "--episodes", "1", "--output", str(tmp_path / "s")]
+    assert main(["collect", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "no trained action head" in error and "salus train-policy --init-from" in error
+    assert not (tmp_path / "s").exists(), "nothing was written"
 
 
 def test_a_backbone_loads_as_one_and_not_as_a_policy(originals, capsys):

@@ -1,0 +1,45 @@
+"""The engine's way on a GPU: bfloat16, and one captured graph."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from salus_ros.policy.tinyvla import checkpoint
+from salus_ros.policy.tinyvla.engine import Engine
+
+from .small import write_checkpoint
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+
+
+def inputs(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    return torch.randn(2, 3, 64, 64), torch.randn(13), torch.randn(4, 1, 16, 10)
+
+
+@needs_gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.15)])
+def test_a_gpu_draws_what_a_processor_draws(tmp_path, precision, tolerance):
+    folder = write_checkpoint(tmp_path / "policy")
+    engines = [
+        Engine(checkpoint.load(folder).model, "cpu"),
+        Engine(checkpoint.load(folder).model, "cuda", precision),
+    ]
+    for ids in (torch.tensor([5, -200, 7, 9]), torch.tensor([5, -200, 7, 9, 11])):
+        for seed in range(3):
+            pixels, state, noise = inputs(seed)
+            expected, drawn = (engine.infer(pixels, engine.prepare(ids), state, noise) for engine in engines)
+            torch.testing.assert_close(
+                torch.from_numpy(drawn.samples), torch.from_numpy(expected.samples), atol=tolerance, rtol=0
+            )
+
+
+def test_memory_is_not_shared_between_what_two_inferences_yield(tmp_path):
+    engine = Engine(checkpoint.load(write_checkpoint(tmp_path / "policy")).model, "auto")
+    text = engine.prepare(torch.tensor([5, -200, 7, 9]))
+    (pixels, state, noise), (other, _, _) = inputs(0), inputs(1)
+    first = engine.infer(pixels, text, state, noise)
+    kept = first.samples.copy()
+    engine.infer(other, text, state, noise)
+    assert (first.samples == kept).all(), "the second inference wrote into what the first one gave"
