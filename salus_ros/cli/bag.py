@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import sys
@@ -24,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     record = verbs.add_parser("record", help="record all topics that matter until Ctrl-C")
     record.add_argument("output", type=Path, metavar="OUT", help="folder of the new bag")
+    record.add_argument("--namespace", default="", metavar="NS", help="of the graph, e.g. /left")
     record.set_defaults(run=run_record)
 
     convert = verbs.add_parser("to-zarr", help="convert bags to a new store")
@@ -54,9 +56,14 @@ def run_record(args: argparse.Namespace) -> int:
     """Becomes the recorder node, so that a signal to this process is one to the node."""
     if args.output.exists():
         raise SalusError(f"{args.output} exists already; give another folder for the bag.")
+    if importlib.util.find_spec("rclpy") is None:
+        raise SalusError(
+            "Recording needs ROS 2, and there is no rclpy here; source its setup.bash, or run `make setup`."
+        )
     node = [sys.executable, "-m", "salus_ros.nodes.recorder_node"]
     sys.stdout.flush()
-    os.execv(node[0], [*node, "--ros-args", "-p", f"path:={args.output}"])
+    namespace = ["-r", f"__ns:=/{args.namespace.strip('/')}"] if args.namespace.strip("/") else []
+    os.execv(node[0], [*node, "--ros-args", "-p", f"path:={args.output}", *namespace])
 
 
 def run_convert(args: argparse.Namespace) -> int:

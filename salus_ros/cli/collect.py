@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from salus_ros import __version__
+from salus_ros.assets import asset
 from salus_ros.collection import FailedEpisode, RunAll, RunSeed, run_in_parallel, run_seed
 from salus_ros.data.files import append_line, writing
 from salus_ros.data.manifest import (
@@ -31,6 +32,7 @@ from salus_ros.data.store import Store, StoreSettings
 from salus_ros.data.summary import ranges
 from salus_ros.errors import SalusError
 from salus_ros.mixture import Mixture
+from salus_ros.robot.model import ArmModel
 
 FAILURES: Final = "failed_episodes.jsonl"
 """Beside the episodes: those that raised, with their errors."""
@@ -202,15 +204,21 @@ def _policy_hash(policy: str) -> str:
 
 
 def open_store(path: Path, mixture: Mixture, policy_hash: str) -> Store:
-    """A new store, or the one to be continued; refuses one of another policy or mixture."""
+    """A new store, or the one to be continued; refuses one of another policy, robot or mixture."""
+    arm = ArmModel.from_urdf(asset("urdf/salus_arm.urdf"))
     if not (path / "zarr.json").exists():
         settings = StoreSettings(
-            policy_hash=policy_hash, mixture=mixture.describe(), code_version=__version__
+            policy_hash=policy_hash,
+            robot=arm.name,
+            joint_names=arm.joint_names,
+            mixture=mixture.describe(),
+            code_version=__version__,
         )
         return Store.create(path, settings)
     store = Store.open(path, write=True)
     for what, given, expected in (
         ("policy", policy_hash, store.settings.policy_hash),
+        ("robot", arm.name, store.settings.robot or arm.name),
         ("mixture", mixture.describe(), store.settings.mixture),
     ):
         if given != expected:

@@ -28,6 +28,10 @@ from salus_ros.data.ros_types import typestore
 from salus_ros.errors import SalusError
 from salus_ros.types import NOT_AVAILABLE, EpisodeEvent, EventKind, Floats
 
+PAUSE_FACTOR: Final = 3.5
+"""A pause of so many usual periods is more than jitter: messages are missing."""
+LEAST_PERIODS: Final = 5
+"""Fewer say nothing about the usual one."""
 SAME_CLOCK_S: Final = 5.0
 """Stamps and times of reception that differ by more, in the median, are of different clocks."""
 _STARTS_AT_RECEPTION: Final = ("arm_command", "gripper_command")
@@ -260,10 +264,29 @@ def _set_times(found: list[_Message], notes: _Notes) -> None:
             notes.other[f"{topic} (order)"] = (
                 f"{count} messages came out of order and were sorted by their stamps"
             )
+    _note_pauses(found, notes)
     for topic, count in unstamped.items():
         notes.other[f"{topic} (stamps)"] = (
             f"{count} messages without a stamp have the time of their reception"
         )
+
+
+def _note_pauses(found: Sequence[_Message], notes: _Notes) -> None:
+    """Names what looks like dropped messages, among those that come at a steady rate."""
+    stamps: dict[str, list[float]] = {}
+    for message in found:
+        if message.kind == "joint_states" or message.kind.startswith("frames/"):
+            stamps.setdefault(message.topic, []).append(message.stamp_s)
+    for topic, times in stamps.items():
+        periods = np.diff(np.sort(np.array(times)))
+        if len(periods) < LEAST_PERIODS:
+            continue
+        pauses = periods[periods > PAUSE_FACTOR * np.median(periods)]
+        if len(pauses):
+            notes.other[f"{topic} (pauses)"] = (
+                f"{len(pauses)} pauses, the longest of {pauses.max():.3f} s, in what usually comes every "
+                f"{np.median(periods):.3f} s: messages were dropped, or not sent"
+            )
 
 
 def _clock(found: Sequence[_Message], notes: _Notes) -> Callable[[float], float]:

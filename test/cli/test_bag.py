@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from salus_ros.cli import bag
 from salus_ros.cli.main import main
 from salus_ros.data.bag_writer import BagWriter
 from salus_ros.data.ros_types import typestore
@@ -85,6 +86,15 @@ def test_one_bad_bag_leaves_no_store(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["bag", "to-zarr", str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "s")]) == 2
     assert "write it to a store of its own" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_recording_without_ros_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bag.importlib.util, "find_spec", lambda name: None)
+    assert main(["bag", "record", str(tmp_path / "b")]) == 2
+    assert "Recording needs ROS 2" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_existing_output_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,15 @@ def test_a_store_of_another_policy_or_mixture_is_refused(tmp_path: Path) -> None
     collect.open_store(tmp_path / "s", Mixture(), "aaaa").close()
 
 
+def test_a_store_of_another_robot_is_refused_and_a_new_one_says_which(tmp_path: Path) -> None:
+    with collect.open_store(tmp_path / "new", Mixture(), "aaaa") as store:
+        assert store.settings.robot and len(store.settings.joint_names) == 7
+    settings = StoreSettings(policy_hash="aaaa", robot="ur5e", mixture=Mixture().describe())
+    Store.create(tmp_path / "s", settings).close()
+    with pytest.raises(SalusError, match=r"collected with the robot ur5e, and \w+ was given"):
+        collect.open_store(tmp_path / "s", Mixture(), "aaaa")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

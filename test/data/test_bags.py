@@ -246,6 +246,18 @@ def test_stamps_out_of_order_are_sorted_and_named(bag: Path) -> None:
     assert episode.meta.notes["/joint_states (order)"].startswith("1 messages came out of order")
 
 
+def test_dropped_messages_are_named_and_not_filled_in(bag: Path) -> None:
+    with Recording(bag) as recording:
+        for i in [*range(50), *range(60, 80), *range(90, 100)]:
+            recording.joints(1.0 + i / 100)
+        for i in range(10):
+            recording.image(1.0 + i / 10, "mono8", np.zeros((2, 2), np.uint8))
+    (episode,) = read_bag(bag)
+    assert len(episode.robot) == 80
+    assert episode.meta.notes["/joint_states (pauses)"].startswith("2 pauses, the longest of 0.110 s")
+    assert "/camera/front/image_raw (pauses)" not in episode.meta.notes
+
+
 def test_a_simulation_recorded_on_wall_time_has_arrivals_on_simulated_time(bag: Path) -> None:
     with Recording(bag) as recording:
         for i in range(101):
