@@ -1,7 +1,8 @@
 """Takes the figures in the docs from the files that the commands wrote.
 
-``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` into ``docs/results.md``, and
-the closed-loop study of ``docs/results/study.json`` into both. A section without its file stays as it is.
+``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
+``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
+``docs/results/study.json`` into both. A section whose file is missing stays as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import evaluation_tables
 import study_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,13 @@ def main() -> None:
     if strategies.exists():
         found = json.loads(strategies.read_text())
         replace(ROOT / "docs/results.md", "strategies", study_tables.section(found))
+    evaluation = ROOT / "docs/results/evaluation.json"
+    if evaluation.exists():
+        replace(
+            ROOT / "docs/results.md",
+            "evaluation",
+            evaluation_tables.section(json.loads(evaluation.read_text())),
+        )
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
     replace(ROOT / "docs/results.md", "monitor", monitor_table(monitor))
 
@@ -51,7 +60,9 @@ def monitor_table(training: dict[str, Any]) -> str:
     rows.append(
         f"\nFalse alarms: {alarms} of {successes} successful episodes (promised: 5 %). Median lead time:"
     )
-    rows.append(f"{test['median_lead_s']:.2f} s. Episodes of the test split: {test['episodes']}.")
+    lead = test["median_lead_s"]
+    said = "–" if lead is None else f"{lead:.2f} s"
+    rows.append(f"{said}. Episodes of the test split: {test['episodes']}.")
     return "\n".join(rows)
 
 

@@ -26,6 +26,7 @@ PARTS: Final = {
     "start": "the command line and what is shipped",
     "data": "collecting episodes, and reading them",
     "policy": "image to chunk, the shipped policy and the 400M architecture",
+    "monitor": "from a policy output to a prediction",
 }
 """Module in ``salus_ros.bench`` to what it measures, in the order in which they run."""
 

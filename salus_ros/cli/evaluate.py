@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from salus_ros import __version__
+from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
 
 if TYPE_CHECKING:
-    from salus_ros.evaluation.protocol import Findings
+    from salus_ros.evaluation.protocol import ProtocolSettings, TestSet
 
 METRICS_FILE: Final = "metrics.json"
 REPORT_FILE: Final = "report.html"
@@ -44,7 +45,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "data", metavar="DATA", nargs="+", type=Path, help="stores written by `salus collect`"
     )
     parser.add_argument(
+        "--unseen",
+        metavar="DATA",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="stores of other disturbances or another task: all of their episodes are test episodes",
+    )
+    parser.add_argument(
         "--monitor", type=Path, default=Path("models/monitor"), help="checkpoint (%(default)s)"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        help="training seeds: so many less one are trained here, for the spread (%(default)s)",
     )
     parser.add_argument("--output", type=Path, default=Path("runs/evaluate"), help="folder (%(default)s)")
     parser.add_argument(
@@ -53,8 +68,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap resamples (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of rivals and bootstrap (%(default)s)")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes that replay (all cores)"
+        "--ablations", action="store_true", help="also train without each signal family and the like"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes that replay and train (all cores)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="replay also what is in the cache")
     parser.add_argument("--ledger", type=Path, default=Path("docs/test-ledger.md"), help="(%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
@@ -63,42 +82,64 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; returns 0, or raises ``SalusError``."""
     import torch
-    from pydantic import ValidationError
     from rich.console import Console
 
     from salus_ros.evaluation.baselines import rivals, sanity_checks
+    from salus_ros.evaluation.evaluation_json import as_json
     from salus_ros.evaluation.evaluation_report import caveats, terminal_table, write_evaluation_report
-    from salus_ros.evaluation.protocol import ProtocolSettings, as_json, evaluate
+    from salus_ros.evaluation.protocol import Rival, evaluate
     from salus_ros.evaluation.records import load_records
     from salus_ros.evaluation.report import RunFacts, replace_file
+    from salus_ros.evaluation.retraining import variants, watches
+    from salus_ros.evaluation.study import monitor_digest
     from salus_ros.monitor.checkpoint import Checkpoint
     from salus_ros.monitor.dataset import data_hash
 
     started = time.strftime("%Y-%m-%d %H:%M")
-    try:
-        settings = ProtocolSettings(alpha=args.alpha, draws=args.draws, seed=args.seed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SalusError(
-            f"--{first['loc'][0]} {first['input']} was given: {first['msg'].lower()}."
-        ) from error
-    torch.set_num_threads(max(args.jobs, 1))
-    console = Console(quiet=args.quiet, width=None if sys.stdout.isatty() else 120)
+    settings = _settings(args)
+    torch.set_num_threads(1)  # matrices this small gain nothing from more
+    console = Console(quiet=args.quiet, width=None if sys.stdout.isatty() else 140)
     checkpoint = Checkpoint.load(args.monitor)
-    records = load_records(args.data, checkpoint.settings, jobs=args.jobs, progress=not args.quiet)
-    detectors = [("rival", d) for d in rivals(args.seed)] + [
-        ("sanity check", d) for d in sanity_checks(args.seed)
+    hashes = {"data": data_hash(args.data), "monitor trained on": checkpoint.data_hash}
+    if args.unseen:
+        hashes["unseen data"] = data_hash(args.unseen)
+    records, unseen = (
+        load_records(stores, checkpoint.settings, jobs=args.jobs, progress=not args.quiet, fresh=args.fresh)
+        if stores
+        else []
+        for stores in (args.data, args.unseen)
+    )
+    detectors = [
+        Rival(name, kind, candidates)
+        for kind, group in (("rival", rivals(args.seed)), ("sanity check", sanity_checks(args.seed)))
+        for name, candidates in group.items()
     ]
     findings = evaluate(
-        records, checkpoint, detectors, settings, lambda name: console.print(f"scoring {name}")
+        records,
+        watches(
+            checkpoint,
+            [r.sample for r in records],
+            variants(checkpoint, args.seeds, ablations=args.ablations),
+            args.jobs,
+            progress=not args.quiet,
+        ),
+        detectors,
+        settings,
+        lambda name: console.print(f"scoring {name}"),
+        unseen=unseen,
     )
-    tested = data_hash(args.data)
     command = shlex.join(["salus", *sys.argv[1:]])
     metrics = {
         "command": command,
-        "data_hash": tested,
-        "monitor_data_hash": checkpoint.data_hash,
+        "started": started,
+        "manifest": {
+            "monitor": monitor_digest(args.monitor),
+            "policy": ", ".join(checkpoint.policy_hashes),
+        },
+        "hashes": hashes,
+        "mixture": [Store.open(path).settings.mixture for path in [*args.data, *args.unseen]],
         "settings": settings.model_dump(),
+        "alpha_of_ours": checkpoint.alpha,
         **as_json(findings),
     }
     replace_file(args.output / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
@@ -107,12 +148,15 @@ def run(args: argparse.Namespace) -> int:
         command=command,
         started=started,
         hardware=f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, no GPU used",
-        versions={"salus_ros": __version__, "data": tested, "monitor trained on": checkpoint.data_hash}
+        versions={"salus_ros": __version__}
+        | hashes
         | {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scikit-learn")},
     )
-    write_evaluation_report(args.output / REPORT_FILE, findings, facts)
-    enter(args.ledger, started, tested, checkpoint.data_hash, command, findings)
-    console.print(terminal_table(findings))
+    losses = [member["curve"] for member in checkpoint.report.get("members", []) if member["curve"]]
+    write_evaluation_report(args.output / REPORT_FILE, findings, facts, losses)
+    for name, test in findings.tests.items():
+        enter(args.ledger, started, f"{hashes['data']}, {name}", checkpoint.data_hash, command, test)
+        console.print(terminal_table(name, test))
     for sentence in caveats(findings):
         console.print(sentence)
     console.print(
@@ -121,11 +165,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def enter(ledger: Path, when: str, tested: str, monitor: str, command: str, findings: Findings) -> None:
+def _settings(args: argparse.Namespace) -> ProtocolSettings:
+    from pydantic import ValidationError
+
+    from salus_ros.evaluation.protocol import ProtocolSettings
+
+    for option, value in (("seeds", args.seeds), ("jobs", args.jobs)):
+        if value < 1:
+            raise SalusError(f"--{option} {value} was given; expected 1 or more.")
+    try:
+        return ProtocolSettings(alpha=args.alpha, draws=args.draws, seed=args.seed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SalusError(
+            f"--{first['loc'][0]} {first['input']} was given: {first['msg'].lower()}."
+        ) from error
+
+
+def enter(ledger: Path, when: str, tested: str, monitor: str, command: str, test: TestSet) -> None:
     """Append one look to the ledger, which is made if there is none."""
-    ours = findings.figures[0]
+    ours = test.figures[0]
     row = (
-        f"| {when} | {tested} | {len(findings.test)} | trained on {monitor} | `{command}` "
+        f"| {when} | {tested} | {len(test.records)} | trained on {monitor} | `{command}` "
         f"| {ours.mean_auroc.value:.3f} | {ours.events.f1:.3f} |\n"
     )
     ledger.parent.mkdir(parents=True, exist_ok=True)

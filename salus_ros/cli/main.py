@@ -16,6 +16,7 @@ VERBS: Final = {
     "train-policy": "behaviour cloning of the policy, from nothing",
     "evaluate-policy": "success of a policy without a gate, and whether it reads",
     "train-monitor": "train and calibrate the monitor on a store",
+    "calibrate": "thresholds of the monitor from your own successful episodes",
     "evaluate": "the monitor and its baselines on held-out episodes",
     "study": "closed loop on paired seeds",
     "bag": "record the live graph, or convert recordings to a store",

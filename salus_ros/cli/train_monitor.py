@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import shlex
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,6 +43,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--jobs", type=int, default=2, help="processes that replay episodes (default: %(default)s)"
     )
     parser.add_argument(
+        "--predictor",
+        choices=("temporal", "seed"),
+        default="temporal",
+        help="the temporal network, or the first SALUS's perceptron to compare with (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--successes-only",
+        action="store_true",
+        help="for a robot without failures on record: alarm at a distance from successes",
+    )
+    parser.add_argument(
+        "--without",
+        metavar="FAMILY",
+        nargs="+",
+        default=[],
+        help="leave signal families out",
+    )
+    parser.add_argument("--fresh", action="store_true", help="replay also what is in the cache")
+    parser.add_argument(
         "--shuffle-labels",
         action="store_true",
         help="sanity check: train on labels of other steps, which must come out at chance; writes nothing "
@@ -62,15 +82,22 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from salus_ros.monitor.checkpoint import FILE_NAME
-    from salus_ros.monitor.dataset import data_hash, load_samples, shuffle_labels
+    from salus_ros.monitor.dataset import data_hash, load_samples
     from salus_ros.monitor.examination import as_text, examine
+    from salus_ros.monitor.preparation import shuffle_labels
     from salus_ros.monitor.settings import MonitorSettings
+    from salus_ros.monitor.signals import without
     from salus_ros.monitor.splits import Split
-    from salus_ros.monitor.training import TrainingSettings, train
+    from salus_ros.monitor.training import train
+    from salus_ros.monitor.training_settings import TrainingSettings
 
     try:
         settings = TrainingSettings(
-            seed=args.seed, alpha=args.alpha, members=args.members, epochs=args.epochs
+            predictor="successes" if args.successes_only else args.predictor,
+            seed=args.seed,
+            alpha=args.alpha,
+            members=args.members,
+            epochs=args.epochs,
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -80,11 +107,22 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # matrices this small gain nothing from more, and lose much on a busy machine
     began = time.monotonic()
     monitor = MonitorSettings()
-    samples = load_samples(args.data, monitor, jobs=args.jobs, progress=not args.quiet)
+    names = without(args.without)
+    hashed = data_hash(args.data)
+    samples = load_samples(args.data, monitor, jobs=args.jobs, progress=not args.quiet, fresh=args.fresh)
     replayed = time.monotonic()
     if args.shuffle_labels:
         samples = shuffle_labels(samples, args.seed)
-    checkpoint = train(samples, settings, monitor, data_hash=data_hash(args.data), progress=not args.quiet)
+    state = (args.output or OUTPUT) / f"state-{hashed}"
+    checkpoint = train(
+        samples,
+        settings,
+        monitor,
+        signals=names,
+        data_hash=hashed,
+        progress=not args.quiet,
+        state=None if args.shuffle_labels else state,
+    )
     trained = time.monotonic()
     figures = examine(checkpoint, [s for s in samples if s.split is Split.TEST])
     print(
@@ -102,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint.save(output / FILE_NAME)
     report = {**checkpoint.report, "data_hash": checkpoint.data_hash, "test": figures}
     (output / "training.json").write_text(json.dumps(report, indent=1) + "\n")
+    shutil.rmtree(state, ignore_errors=True)
     _enter(args, checkpoint.data_hash, figures)
     print(f"wrote {output / FILE_NAME}; the look at the test episodes is entered in {args.ledger}")
     return 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.metrics import Steps, auroc
-from salus_ros.evaluation.statistics import Estimate, clopper_pearson
+from salus_ros.evaluation.statistics import Estimate, bootstrap, clopper_pearson
 from salus_ros.monitor.calibration import conformal_quantile
 from salus_ros.types import Floats
 
@@ -122,6 +122,59 @@ def alarm_metrics(
         detection_time_s=float(np.mean(detection_times_s)) if detection_times_s else float("nan"),
         alarms_per_hour=3600.0 * alarmed[False] / success_time_s if success_time_s > 0.0 else float("nan"),
     )
+
+
+def time_weighted_difference(
+    ours: Sequence[ScoreTrace],
+    our_threshold: float,
+    theirs: Sequence[ScoreTrace],
+    their_threshold: float,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Time-weighted accuracy of ``ours`` minus that of ``theirs``, paired and resampled by episode."""
+    length_s = common_length_s(ours)
+    failed = np.array([trace.failed for trace in ours], float)
+    gains = [
+        np.array([_gain(trace, threshold, length_s) for trace in traces])
+        for traces, threshold in ((ours, our_threshold), (theirs, their_threshold))
+    ]
+
+    def accuracy(weights: Floats, gain: Floats) -> Floats:
+        result: Floats = 0.5 * (
+            (weights @ (gain * failed)) / (weights @ failed)
+            + (weights @ (gain * (1.0 - failed))) / (weights @ (1.0 - failed))
+        )
+        return result
+
+    def difference(weights: Floats) -> Floats:
+        with np.errstate(all="ignore"):
+            return accuracy(weights, gains[0]) - accuracy(weights, gains[1])
+
+    return bootstrap(difference, len(ours), draws, seed=seed)
+
+
+def _gain(trace: ScoreTrace, threshold: float, length_s: float) -> float:
+    """How early a failure was alarmed in; for a success, 1 without an alarm."""
+    kept = trace.time_s <= length_s
+    raised = np.flatnonzero(trace.score[kept] > threshold)
+    if not trace.failed:
+        return float(raised.size == 0)
+    time_s = trace.time_s[kept]
+    return 1.0 - float(time_s[raised[0]] / time_s[-1]) if raised.size and time_s[-1] > 0.0 else 0.0
+
+
+def coverage(traces: Sequence[ScoreTrace], until_s: float) -> tuple[tuple[float, float], ...]:
+    """Shares of successes and of failures alarmed in by a time, as the threshold falls."""
+    maxima = {
+        failed: np.array([running_maximum(t, until_s) for t in traces if t.failed is failed])
+        for failed in (False, True)
+    }
+    if not all(m.size for m in maxima.values()):
+        return ()
+    thresholds = np.unique(np.concatenate(list(maxima.values())))[::-1]
+    shares = [[float((m >= x).mean()) for x in thresholds] for m in maxima.values()]
+    return ((0.0, 0.0), *zip(*shares, strict=True))
 
 
 def time_weighted_accuracy(earliness: Sequence[float], true_negative_rate: float) -> float:

@@ -15,7 +15,8 @@ from salus_ros.data.store import Store
 from salus_ros.evaluation.frames import QUALITIES
 from salus_ros.evaluation.metrics import Reliability
 from salus_ros.evaluation.outcomes import summarise
-from salus_ros.evaluation.protocol import MIN_ONSETS, OURS, Figures, Findings
+from salus_ros.evaluation.plots import Plot, plots
+from salus_ros.evaluation.protocol import MIN_ONSETS, OURS, SEEN, UNSEEN, Figures, Findings, TestSet
 from salus_ros.evaluation.records import Record
 from salus_ros.evaluation.report import GLYPHS, Cell, RunFacts, axis_length_s, environment, replace_file
 from salus_ros.evaluation.statistics import Estimate
@@ -46,11 +47,26 @@ class Example:
     drawing: Timeline
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Section:
+    """One test set in the report."""
+
+    name: str
+    test: TestSet
+    lines: list[Line]
+    plots: list[Plot]
+    ours: Figures
+    clock: Figures | None
+    reliability: dict[FailureType, list[tuple[float, float]]]
+    examples: list[Example]
+
+
 COLUMNS = (
     "AUROC",
     "ours − this",
     "AUPRC",
     "event F1",
+    "F1 by type",
     "precision",
     "recall",
     "lead time",
@@ -60,24 +76,45 @@ COLUMNS = (
 )
 """Of the table; the last three at a preset false-alarm rate of 5 %."""
 
-IN_TERMINAL = ("AUROC", "ours − this", "event F1", "precision", "recall", "lead time", "time-weighted")
+GROUPS = {
+    "ours": "",
+    "another seed": "Other training seeds",
+    "another setting": "Other settings",
+    "rival": "Rivals",
+    "sanity check": "Sanity checks",
+}
+"""Kinds of detectors, and what stands above them in the table."""
+
+IN_TERMINAL = (
+    "AUROC",
+    "ours − this",
+    "event F1",
+    "F1 by type",
+    "precision",
+    "recall",
+    "lead time",
+    "time-weighted",
+)
 """The columns that fit beside one another in 120 characters."""
 
 
-def lines(findings: Findings) -> list[Line]:
+def lines(test: TestSet) -> list[Line]:
     """The table, ours first, then rivals by AUROC, then sanity checks."""
-    order = {"ours": 0, "rival": 1, "sanity check": 2}
-    figures = sorted(findings.figures, key=lambda f: (order[f.kind], -np.nan_to_num(f.mean_auroc.value)))
+    figures = sorted(
+        test.figures, key=lambda f: (list(GROUPS).index(f.kind), -np.nan_to_num(f.mean_auroc.value))
+    )
     return [Line(f.name, f.kind, _cells(f), f.mean_auroc) for f in figures]
 
 
-def terminal_table(findings: Findings) -> Table:
-    """The table for a terminal."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+def terminal_table(name: str, test: TestSet) -> Table:
+    """The table of a test set for a terminal."""
+    table = Table(
+        title=f"{name}: {len(test.records)} episodes", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("", no_wrap=True)
     for column in IN_TERMINAL:
         table.add_column(column, justify="right", no_wrap=True)
-    for line in lines(findings):
+    for line in lines(test):
         by_column = dict(zip(COLUMNS, line.cells, strict=True))
         cells = (by_column[column] for column in IN_TERMINAL)
         table.add_row(line.name, *cells, style="bold" if line.name == OURS else "")
@@ -86,44 +123,82 @@ def terminal_table(findings: Findings) -> Table:
 
 def caveats(findings: Findings) -> list[str]:
     """What the numbers cannot carry."""
-    few = [f"{n} of {f.name.lower()}" for f, n in findings.onsets.items() if n < MIN_ONSETS]
     said = []
-    if few:
-        said.append(
-            f"{len(findings.test)} test episodes hold few onsets ({', '.join(few)}; {MIN_ONSETS} wanted)."
-        )
+    for name, test in findings.tests.items():
+        few = [f"{n} of {f.name.lower()}" for f, n in test.onsets.items() if n < MIN_ONSETS]
+        if few:
+            said.append(
+                f"{name}: {len(test.records)} episodes hold few onsets "
+                f"({', '.join(few)}; {MIN_ONSETS} wanted)."
+            )
+        for what, behind in (
+            ("AUROC", [f.name for f in test.figures[1:] if _ahead(f) and not f.behind_ours.low > 0.0]),
+            ("event F1", [f.name for f in test.figures[1:] if _ahead(f) and not f.f1_behind_ours.low > 0.0]),
+            (
+                "time-weighted accuracy",
+                [f.name for f in test.figures[1:] if _ahead(f) and not f.time_weighted_behind_ours.low > 0.0],
+            ),
+        ):
+            if behind:
+                said.append(f"{name}: in {what} {OURS} does not exceed by an interval: {', '.join(behind)}.")
     said += [f"{name} was left out: {reason}" for name, reason in findings.unavailable.items()]
-    ahead = [f.name for f in findings.figures[1:] if not f.behind_ours.low > 0.0]
-    if ahead:
-        said.append(f"{OURS} does not exceed by an interval: {', '.join(ahead)}.")
+    if UNSEEN not in findings.tests:
+        said.append("No episodes of unseen disturbances or tasks were given (--unseen).")
     return said
 
 
-def write_evaluation_report(path: Path, findings: Findings, facts: RunFacts) -> None:
-    """Write the report; an existing one is replaced in one step, or stays as it was."""
-    ours = findings.figures[0]
-    clock = next((f for f in findings.figures if f.name == "clock"), None)
+def _ahead(figures: Figures) -> bool:
+    """Whether ours is meant to exceed it."""
+    return figures.kind in ("rival", "sanity check")
+
+
+def write_evaluation_report(
+    path: Path,
+    findings: Findings,
+    facts: RunFacts,
+    losses: Sequence[Sequence[tuple[float, float]]] = (),
+) -> None:
+    """Write the report and its plots; existing ones are replaced in one step, or stay as they were.
+
+    Args:
+        path: of the report; plots lie beside it in ``plots``.
+        findings: what is reported.
+        facts: about the run.
+        losses: training and tuning loss after each epoch of each member.
+    """
+    sections = [
+        _Section(
+            name=name,
+            test=test,
+            lines=lines(test),
+            plots=plots(test, losses if name == SEEN else ()),
+            ours=test.figures[0],
+            clock=next((f for f in test.figures if f.name == "clock"), None),
+            reliability={f: _curve(r) for f, r in test.reliability.items()},
+            examples=_examples(test),
+        )
+        for name, test in findings.tests.items()
+    ]
     html = (
         environment()
         .get_template("evaluation.html.j2")
         .render(
             facts=facts,
-            headline=_headline(ours, findings),
+            headline=_headline(findings.seen),
             columns=COLUMNS,
-            lines=lines(findings),
+            sections=sections,
+            groups=GROUPS,
             caveats=caveats(findings),
             horizons=HORIZONS_S,
             types=list(FailureType),
-            ours=ours,
-            clock=clock,
-            reliability={f: _curve(r) for f, r in findings.reliability.items()},
-            examples=_examples(findings),
             glyphs=GLYPHS,
-            common_length_s=findings.common_length_s,
             none=NONE,
         )
     )
     replace_file(path, html)
+    for section in sections:
+        for plot in section.plots:
+            replace_file(path.parent / "plots" / f"{section.name}-{plot.name}.svg", plot.svg)
 
 
 def _cells(figures: Figures) -> tuple[str, ...]:
@@ -135,6 +210,7 @@ def _cells(figures: Figures) -> tuple[str, ...]:
         difference,
         _two(float(np.mean(auprc)) if auprc else float("nan")),
         _two(figures.events.f1),
+        _two(figures.mean_f1.value),
         _two(figures.events.precision),
         _two(figures.events.recall),
         _ms(figures.events.median_lead_time_s),
@@ -146,29 +222,28 @@ def _cells(figures: Figures) -> tuple[str, ...]:
     )
 
 
-def _headline(ours: Figures, findings: Findings) -> str:
-    events = ours.events
+def _headline(test: TestSet) -> str:
+    events = test.figures[0].events
     onsets = events.true_positives + events.misses
     return (
-        f"{OURS} foresees {events.true_positives} of {onsets} failures in {len(findings.test)} episodes, "
+        f"{OURS} foresees {events.true_positives} of {onsets} failures in {len(test.records)} episodes, "
         f"{_ms(events.median_lead_time_s)} ahead in the median; {events.false_positives} of its "
         f"{events.true_positives + events.false_positives} alarms are false."
     )
 
 
-def _examples(findings: Findings) -> list[Example]:
+def _examples(test: TestSet) -> list[Example]:
     chosen: dict[int, str] = {}
-    ours = {r.sample.seed: _told(r, findings.predictions[r.sample.seed]) for r in findings.test}
+    ours = {r.sample.seed: _told(r, test.predictions[r.sample.seed]) for r in test.records}
     for told in ("foreseen", "not foreseen", "false alarm"):
         for failure in FailureType:
-            of_type = [r for r in findings.test if told == "false alarm" or len(r.onsets_s(failure))]
+            of_type = [r for r in test.records if told == "false alarm" or len(r.onsets_s(failure))]
             fits = [r for r in of_type if ours[r.sample.seed] == told and r.sample.seed not in chosen]
             for r in fits[:1]:
                 chosen[r.sample.seed] = told
-    found = {r.sample.seed: r for r in findings.test}
+    found = {r.sample.seed: r for r in test.records}
     return [
-        _example(found[seed], findings.predictions[seed], told)
-        for seed, told in list(chosen.items())[:EXAMPLES]
+        _example(found[seed], test.predictions[seed], told) for seed, told in list(chosen.items())[:EXAMPLES]
     ]
 
 

@@ -7,13 +7,14 @@ true positive at most: an alarm that flickers before it earns nothing more, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from salus_ros.errors import SalusError
+from salus_ros.evaluation.statistics import UNDEFINED, Estimate, bootstrap
 from salus_ros.types import Floats
 
 EARLIEST_S = 1.0
@@ -121,6 +122,34 @@ def match_alarms(
 def total(counts: Iterable[EventCounts]) -> EventCounts:
     """The sum over episodes."""
     return sum(counts, NO_EVENTS)
+
+
+def f1_difference(
+    ours: Sequence[EventCounts], theirs: Sequence[EventCounts], draws: int = 2000, seed: int = 0
+) -> Estimate:
+    """F1 of ``ours`` minus that of ``theirs`` on the same episodes, resampled by episode."""
+    return bootstrap(lambda w: _f1(w, ours) - _f1(w, theirs), len(ours), draws, seed=seed)
+
+
+def mean_f1(groups: Sequence[Sequence[EventCounts]], draws: int = 2000, seed: int = 0) -> Estimate:
+    """F1, mean over groups (failure types) that hold an onset; each group has one entry an episode."""
+    kept = [group for group in groups if sum(c.true_positives + c.misses for c in group)]
+    if not kept:
+        return UNDEFINED
+    return bootstrap(
+        lambda w: np.nanmean([np.nan_to_num(_f1(w, group)) for group in kept], axis=0),
+        len(kept[0]),
+        draws,
+        seed=seed,
+    )
+
+
+def _f1(weights: Floats, counts: Sequence[EventCounts]) -> Floats:
+    """(draws,) F1 of the episodes' sums under weights (draws, E); nan without alarm and onset."""
+    table = np.array([(c.true_positives, c.false_positives + c.misses) for c in counts], float)
+    hit, wrong = (weights @ table).T
+    known = 2.0 * hit + wrong > 0.0
+    return np.where(known, 2.0 * hit / np.where(known, 2.0 * hit + wrong, 1.0), np.nan)
 
 
 def _ratio(part: int, whole: int) -> float:

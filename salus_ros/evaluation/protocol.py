@@ -1,14 +1,14 @@
 """The monitor, its rivals and the sanity checks on the same held-out episodes, scored the same way.
 
-Detectors learn from train, choose how to aggregate on tune, and set their thresholds on calibrate; the
-test episodes are looked at once, at the end. The monitor was fitted on the same split by its own training.
+Detectors learn from train, choose their variant and how to aggregate on tune, and set their thresholds on
+calibrate; the test episodes are looked at once, at the end. The monitors were fitted on the same splits by
+their own training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,14 +18,17 @@ from salus_ros.evaluation.baselines import Detector
 from salus_ros.evaluation.baselines.base import AGGREGATIONS, filled
 from salus_ros.evaluation.episode_metrics import (
     FALSE_ALARM_RATES,
+    AlarmMetrics,
     ScoreTrace,
     alarm_metrics,
     auroc_over_time,
     common_length_s,
     conformal_threshold,
+    coverage,
     running_maximum,
+    time_weighted_difference,
 )
-from salus_ros.evaluation.events import LEAD_TIMES_S, EventCounts, match_alarms, rising_edges, total
+from salus_ros.evaluation.events import EventCounts, f1_difference, match_alarms, mean_f1, rising_edges, total
 from salus_ros.evaluation.metrics import (
     Reliability,
     StepMetrics,
@@ -36,13 +39,14 @@ from salus_ros.evaluation.metrics import (
     step_metrics,
 )
 from salus_ros.evaluation.records import Record
-from salus_ros.evaluation.statistics import Estimate
+from salus_ros.evaluation.statistics import Estimate, clopper_pearson
 from salus_ros.monitor.checkpoint import Checkpoint
-from salus_ros.monitor.examination import judgements
+from salus_ros.monitor.scoring import judgements
 from salus_ros.monitor.splits import Split
 from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType, Floats
 
 OURS = "SALUS"
+SEEN, UNSEEN = "test-seen", "test-unseen"
 AT_THRESHOLD = float(np.nextafter(1.0, 0.0))
 """The monitor's alarm is up from its threshold on, where its relative score is 1."""
 MIN_ONSETS = 100
@@ -61,6 +65,26 @@ class ProtocolSettings(BaseModel):
     seed: int = Field(0, ge=0, description="Of rivals' weights and of the bootstrap.")
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A monitor under test."""
+
+    name: str
+    kind: str
+    """``ours``, ``another seed``, or ``another setting``."""
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A detector to be compared with, in the variants that are tried on the tune episodes."""
+
+    name: str
+    kind: str
+    """``rival`` or ``sanity check``."""
+    candidates: tuple[Detector, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """What one detector says of a list of episodes."""
@@ -73,57 +97,111 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figures:
-    """One detector's numbers on the test episodes."""
+    """One detector's numbers on a test set."""
 
     name: str
     kind: str
-    """``ours``, ``rival`` or ``sanity check``."""
     trials: int
     """Variants tried on the tune episodes."""
-    aggregation: str
+    choice: str
+    """The variant and aggregation that were kept."""
     mean_auroc: Estimate
     behind_ours: Estimate
     """Mean AUROC of ours minus this one's, on the same episodes."""
+    f1_behind_ours: Estimate
+    """Event F1 of ours minus this one's."""
+    time_weighted_behind_ours: Estimate
+    """Time-weighted accuracy of ours minus this one's, at the lowest preset false-alarm rate."""
     steps: Mapping[tuple[FailureType, float], StepMetrics]
     events: EventCounts
     """Alarms at the deployed threshold against onsets of any type."""
     events_by_type: Mapping[FailureType, EventCounts]
     """Empty for a detector whose alarm names no type."""
+    mean_f1: Estimate
+    """Event F1, mean over the types that occur; undefined where the alarm names no type."""
+    false_alarms: Estimate
+    """Share of successes alarmed in at the deployed threshold."""
     auroc_over_time: Mapping[float, Estimate]
-    alarms: tuple[Any, ...]
-    """``AlarmMetrics`` at each preset false-alarm rate."""
+    alarms: tuple[AlarmMetrics, ...]
+    """At each preset false-alarm rate."""
+    coverage: tuple[tuple[float, float], ...]
+    """Share of successes alarmed and share of failures alarmed, over all thresholds."""
+    each: tuple[EventCounts, ...] = field(repr=False)
+    """Events by episode, for paired differences."""
+    traces: tuple[ScoreTrace, ...] = field(repr=False)
+    """The verdict over each episode, likewise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Findings:
-    """Everything that one look at the test episodes gave."""
+class TestSet:
+    """Everything that one look at some test episodes gave."""
 
+    __test__ = False  # the name is the field's, not a test's
+
+    records: tuple[Record, ...]
     figures: tuple[Figures, ...]
     """Ours first."""
+    cells: Mapping[str, Mapping[tuple[FailureType, float], Steps]]
+    """Scores and labels by detector, for curves."""
     reliability: Mapping[FailureType, Reliability]
     """Of ours at the longest horizon; types without a step that counts are left out."""
     predictions: Mapping[int, list[FailurePrediction]]
     """What ours said, by seed."""
-    test: tuple[Record, ...]
     onsets: Mapping[FailureType, int]
+    common_length_s: float
+    outside: tuple[int, int]
+    """Episodes said to lie outside the training data at some moment, of how many."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """All test sets of one run."""
+
+    tests: Mapping[str, TestSet]
     unavailable: Mapping[str, str]
     """Detectors that this data gives nothing to work with, and why."""
-    common_length_s: float
+    episodes: Mapping[str, int]
+    """Episodes in each split."""
+
+    @property
+    def seen(self) -> TestSet:
+        """The episodes drawn as the training ones were."""
+        return self.tests[SEEN]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """A detector that is fitted, with its aggregation chosen."""
+
+    name: str
+    kind: str
+    trials: int
+    choice: str
+    score: Callable[[Sequence[Record]], Scored]
+    calibrate: Scored
+    threshold: float
+    """Of the verdict, at which its alarm is deployed."""
+    checkpoint: Checkpoint | None = None
 
 
 def evaluate(
     records: Sequence[Record],
-    checkpoint: Checkpoint,
-    detectors: Sequence[tuple[str, Detector]],
+    watches: Sequence[Watch],
+    rivals: Sequence[Rival],
     settings: ProtocolSettings,
     progress: Callable[[str], None] = lambda name: None,
+    *,
+    unseen: Sequence[Record] = (),
 ) -> Findings:
-    """Scores everything on the test split.
+    """Fits and tunes everything, then scores it on the test episodes.
 
     Args:
         records: episodes of all splits; the split is by seed.
-        detectors: (kind, detector), not yet fitted.
+        watches: the monitors, ours first.
+        rivals: not yet fitted.
+        settings: of the numbers.
         progress: is told the name of each detector before its turn.
+        unseen: episodes of other disturbances or tasks; nothing is fitted or tuned on them.
 
     Raises:
         SalusError: a split without episodes.
@@ -134,121 +212,157 @@ def evaluate(
             raise SalusError(
                 f"None of the {len(records)} episodes belongs to the split {split.value}; collect more."
             )
-    test = by_split[Split.TEST]
-    progress(OURS)
-    said = [judgements(checkpoint, r.sample) for r in test]
-    calibrate = [judgements(checkpoint, r.sample) for r in by_split[Split.CALIBRATE]]
-    ours = _figures(
-        OURS,
-        "ours",
-        _scored_by_monitor(said),
-        _scored_by_monitor(calibrate),
-        by_split,
-        settings,
-        by_type=_monitor_events(test, said),
-        deployed=AT_THRESHOLD,
-    )
-    our_cells = _cells(test, _scored_by_monitor(said))
-    figures = [ours]
-    unavailable: dict[str, str] = {}
-    for kind, detector in detectors:
-        progress(detector.name)
+    ready, unavailable = [], {}
+    for watch in watches:
+        progress(watch.name)
+        ready.append(_watching(watch, by_split[Split.CALIBRATE]))
+    for rival in rivals:
+        progress(rival.name)
         try:
-            figures.append(_rival(kind, detector, by_split, our_cells, settings))
+            ready.append(_fitted(rival, by_split, settings))
         except SalusError as error:
-            unavailable[detector.name] = str(error)
+            unavailable[rival.name] = str(error)
+    sets = {SEEN: by_split[Split.TEST]} | ({UNSEEN: list(unseen)} if unseen else {})
+    tests = {}
+    for name, test in sets.items():
+        progress(f"{name}: {len(test)} episodes")
+        tests[name] = _test_set(test, ready, by_split[Split.CALIBRATE], settings)
+    counts = {split.value: len(members) for split, members in by_split.items()}
+    return Findings(tests, unavailable, counts | {name: len(test) for name, test in sets.items()})
+
+
+def _watching(watch: Watch, calibrate: Sequence[Record]) -> _Ready:
+    def score(records: Sequence[Record]) -> Scored:
+        return _scored_by_monitor([judgements(watch.checkpoint, r.sample) for r in records])
+
+    return _Ready(
+        watch.name, watch.kind, 1, "as deployed", score, score(calibrate), AT_THRESHOLD, watch.checkpoint
+    )
+
+
+def _fitted(rival: Rival, by_split: Mapping[Split, Sequence[Record]], settings: ProtocolSettings) -> _Ready:
+    """Fit each variant on train, choose variant and aggregation on tune, threshold on calibrate."""
+    tune = by_split[Split.TUNE]
+    best: tuple[float, Detector, str, float] | None = None
+    aggregations = list(AGGREGATIONS) if rival.kind == "rival" else ["single"]
+    for detector in rival.candidates:
+        detector.fit(by_split[Split.TRAIN])
+        raw = [detector.score(r) for r in tune]
+        known = np.concatenate([s.ravel() for s in raw])
+        known = known[np.isfinite(known)]
+        if not known.size:
+            continue
+        unknown = float(np.median(known))
+        for aggregation in aggregations:
+            cells = _cells(tune, _scored([AGGREGATIONS[aggregation](filled(s, unknown)) for s in raw]))
+            quality = float(np.nan_to_num(mean_auroc(list(cells.values()), draws=0).value, nan=0.0))
+            if best is None or quality > best[0]:
+                best = quality, detector, aggregation, unknown
+    if best is None:
+        raise SalusError("the episodes hold nothing that it could be computed from.")
+    _, chosen, aggregation, unknown = best
+
+    def score(records: Sequence[Record]) -> Scored:
+        return _scored([AGGREGATIONS[aggregation](filled(chosen.score(r), unknown)) for r in records])
+
+    calibrate = score(by_split[Split.CALIBRATE])
+    whole = [
+        running_maximum(t, np.inf) for t in _traces(by_split[Split.CALIBRATE], calibrate) if not t.failed
+    ]
+    variant = f"{chosen.name}, " if len(rival.candidates) > 1 else ""
+    return _Ready(
+        rival.name,
+        rival.kind,
+        len(rival.candidates) * len(aggregations),
+        f"{variant}{aggregation}",
+        score,
+        calibrate,
+        conformal_threshold(whole, settings.alpha),
+    )
+
+
+def _test_set(
+    test: Sequence[Record], ready: Sequence[_Ready], calibrate: Sequence[Record], settings: ProtocolSettings
+) -> TestSet:
+    ours = ready[0]
+    assert ours.checkpoint is not None
+    said = [judgements(ours.checkpoint, r.sample) for r in test]
+    our_cells = _cells(test, _scored_by_monitor(said))
+    figures: list[Figures] = []
+    cells: dict[str, Mapping[tuple[FailureType, float], Steps]] = {}
+    for detector in ready:
+        scores = detector.score(test)
+        cells[detector.name] = _cells(test, scores)
+        first = figures[0] if figures else None
+        figures.append(
+            _figures(detector, test, scores, cells[detector.name], our_cells, first, calibrate, settings)
+        )
     longest = {f: our_cells[f, HORIZONS_S[-1]] for f in FailureType}
-    return Findings(
+    outside = sum(
+        any(p.out_of_distribution for p, judged in zip(row, r.sample.judged, strict=True) if judged)
+        for r, row in zip(test, said, strict=True)
+    )
+    return TestSet(
+        records=tuple(test),
         figures=tuple(figures),
+        cells=cells,
         reliability={f: reliability(steps) for f, steps in longest.items() if steps.score.size},
         predictions={r.sample.seed: p for r, p in zip(test, said, strict=True)},
-        test=tuple(test),
-        unavailable=unavailable,
         onsets={f: sum(len(r.onsets_s(f)) for r in test) for f in FailureType},
         common_length_s=common_length_s(_traces(test, _scored_by_monitor(said))),
-    )
-
-
-def _rival(
-    kind: str,
-    detector: Detector,
-    by_split: Mapping[Split, Sequence[Record]],
-    our_cells: Mapping[tuple[FailureType, float], Steps],
-    settings: ProtocolSettings,
-) -> Figures:
-    """Fit on train, aggregate as tune likes best, threshold on calibrate, score test."""
-    detector.fit(by_split[Split.TRAIN])
-    scored_splits: tuple[Split, ...] = (Split.TUNE, Split.CALIBRATE, Split.TEST)
-    raw = {split: [detector.score(r) for r in by_split[split]] for split in scored_splits}
-    known = np.concatenate([s.ravel() for s in raw[Split.TUNE]])
-    known = known[np.isfinite(known)]
-    if not known.size:
-        raise SalusError("the episodes hold nothing that it could be computed from.")
-    unknown = float(np.median(known))
-    complete = {split: [filled(s, unknown) for s in scores] for split, scores in raw.items()}
-    tried = AGGREGATIONS if kind == "rival" else {"single": AGGREGATIONS["single"]}
-
-    def scored(split: Split, aggregation: str) -> Scored:
-        return _scored([AGGREGATIONS[aggregation](s) for s in complete[split]])
-
-    def quality(aggregation: str) -> float:
-        cells = _cells(by_split[Split.TUNE], scored(Split.TUNE, aggregation))
-        return float(np.nan_to_num(mean_auroc(list(cells.values()), draws=0).value, nan=0.0))
-
-    best = max(tried, key=quality)
-    return _figures(
-        detector.name,
-        kind,
-        scored(Split.TEST, best),
-        scored(Split.CALIBRATE, best),
-        by_split,
-        settings,
-        our_cells=our_cells,
-        aggregation=best,
-        trials=len(tried),
+        outside=(outside, len(test)),
     )
 
 
 def _figures(
-    name: str,
-    kind: str,
-    test_scores: Scored,
-    calibrate_scores: Scored,
-    by_split: Mapping[Split, Sequence[Record]],
+    detector: _Ready,
+    test: Sequence[Record],
+    scores: Scored,
+    cells: Mapping[tuple[FailureType, float], Steps],
+    our_cells: Mapping[tuple[FailureType, float], Steps],
+    ours: Figures | None,
+    calibrate: Sequence[Record],
     settings: ProtocolSettings,
-    *,
-    our_cells: Mapping[tuple[FailureType, float], Steps] | None = None,
-    by_type: Mapping[FailureType, EventCounts] | None = None,
-    deployed: float | None = None,
-    aggregation: str = "single",
-    trials: int = 1,
 ) -> Figures:
-    test = by_split[Split.TEST]
-    cells = _cells(test, test_scores)
-    traces = _traces(test, test_scores)
-    usual = _traces(by_split[Split.CALIBRATE], calibrate_scores)
+    traces = _traces(test, scores)
     length_s = common_length_s(traces)
-    maxima = [running_maximum(t, length_s) for t in usual if not t.failed]
-    whole = [running_maximum(t, np.inf) for t in usual if not t.failed]
-    threshold = conformal_threshold(whole, settings.alpha) if deployed is None else deployed
+    usual = [t for t in _traces(calibrate, detector.calibrate) if not t.failed]
+    maxima = [running_maximum(t, length_s) for t in usual]
+    each = tuple(
+        _events(r, score, detector.threshold, None) for r, score in zip(test, scores.verdict, strict=True)
+    )
+    alarms = tuple(
+        alarm_metrics(traces, conformal_threshold(maxima, rate), rate) for rate in FALSE_ALARM_RATES
+    )
+    by_type = _events_by_type(test, scores, detector)
     return Figures(
-        name=name,
-        kind=kind,
-        trials=trials,
-        aggregation=aggregation,
+        name=detector.name,
+        kind=detector.kind,
+        trials=detector.trials,
+        choice=detector.choice,
         mean_auroc=mean_auroc(list(cells.values()), settings.draws, settings.seed),
         behind_ours=mean_auroc_difference(
-            list((our_cells or cells).values()), list(cells.values()), settings.draws, settings.seed
+            list(our_cells.values()), list(cells.values()), settings.draws, settings.seed
+        ),
+        f1_behind_ours=f1_difference(ours.each if ours else each, each, settings.draws, settings.seed),
+        time_weighted_behind_ours=time_weighted_difference(
+            ours.traces if ours else traces,
+            ours.alarms[0].threshold if ours else alarms[0].threshold,
+            traces,
+            alarms[0].threshold,
+            settings.draws,
+            settings.seed,
         ),
         steps={cell: step_metrics(s, settings.draws, settings.seed) for cell, s in cells.items()},
-        events=total(
-            _events(r, score, threshold, None) for r, score in zip(test, test_scores.verdict, strict=True)
-        ),
-        events_by_type=by_type or {},
+        events=total(each),
+        events_by_type={failure: total(counts) for failure, counts in by_type.items()},
+        mean_f1=mean_f1(list(by_type.values()), settings.draws, settings.seed),
+        false_alarms=_false_alarms(traces, detector.threshold),
         auroc_over_time=auroc_over_time(traces, draws=settings.draws),
-        alarms=tuple(
-            alarm_metrics(traces, conformal_threshold(maxima, rate), rate) for rate in FALSE_ALARM_RATES
-        ),
+        alarms=alarms,
+        coverage=coverage(traces, length_s),
+        each=each,
+        traces=tuple(traces),
     )
 
 
@@ -300,95 +414,22 @@ def _events(record: Record, score: Floats, threshold: float, failure: FailureTyp
     return match_alarms(edges_s[np.isin(edges_s, in_order)], onsets_s)
 
 
-def _monitor_events(
-    test: Sequence[Record], said: Sequence[Sequence[FailurePrediction]]
-) -> dict[FailureType, EventCounts]:
-    """At the thresholds of each type, as deployed."""
+def _events_by_type(
+    test: Sequence[Record], scores: Scored, detector: _Ready
+) -> dict[FailureType, list[EventCounts]]:
+    """By episode, at the thresholds of each type, as deployed; empty where the alarm names no type."""
+    if detector.checkpoint is None:
+        return {}
+    threshold = detector.checkpoint.threshold
     return {
-        failure: total(
-            _events(
-                r,
-                np.array([p.probability[failure, -1] / p.threshold[failure] for p in row]),
-                AT_THRESHOLD,
-                failure,
-            )
-            for r, row in zip(test, said, strict=True)
-        )
+        failure: [
+            _events(r, p[:, failure, -1] / threshold[failure], AT_THRESHOLD, failure)
+            for r, p in zip(test, scores.by_horizon, strict=True)
+        ]
         for failure in FailureType
     }
 
 
-def as_json(findings: Findings) -> dict[str, Any]:
-    """All numbers, with None for what could not be computed."""
-    return {
-        "test_episodes": len(findings.test),
-        "test_failures": sum(r.failed for r in findings.test),
-        "unavailable": dict(findings.unavailable),
-        "onsets": {f.name.lower(): n for f, n in findings.onsets.items()},
-        "common_length_s": number(findings.common_length_s),
-        "detectors": [_figures_json(figures) for figures in findings.figures],
-    }
-
-
-def number(value: float) -> float | None:
-    """A JSON number, None where there is none."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return {"value": number(estimate.value), "low": number(estimate.low), "high": number(estimate.high)}
-
-
-def _figures_json(figures: Figures) -> dict[str, Any]:
-    return {
-        "name": figures.name,
-        "kind": figures.kind,
-        "trials_on_tune": figures.trials,
-        "aggregation": figures.aggregation,
-        "mean_auroc": _estimate(figures.mean_auroc),
-        "ours_minus_this": _estimate(figures.behind_ours),
-        "steps": [
-            {
-                "type": failure.name.lower(),
-                "horizon_s": horizon_s,
-                "auroc": _estimate(m.auroc),
-                "auprc": _estimate(m.auprc),
-                "prevalence": number(m.prevalence),
-                "brier": number(m.brier),
-                "calibration_error": number(m.calibration_error),
-                "positives": m.positives,
-                "steps": m.steps,
-            }
-            for (failure, horizon_s), m in figures.steps.items()
-        ],
-        "events": _events_json(figures.events),
-        "events_by_type": {f.name.lower(): _events_json(c) for f, c in figures.events_by_type.items()},
-        "episode_auroc": {f"{share:g}": _estimate(e) for share, e in figures.auroc_over_time.items()},
-        "episode_alarms": [
-            {
-                "preset_false_alarm_rate": a.preset_false_alarm_rate,
-                "threshold": number(a.threshold),
-                "false_alarm_rate": _estimate(a.false_alarm_rate),
-                "true_positive_rate": _estimate(a.true_positive_rate),
-                "balanced_accuracy": number(a.balanced_accuracy),
-                "time_weighted_accuracy": number(a.time_weighted_accuracy),
-                "detection_time_s": number(a.detection_time_s),
-                "alarms_per_hour": number(a.alarms_per_hour),
-            }
-            for a in figures.alarms
-        ],
-    }
-
-
-def _events_json(counts: EventCounts) -> dict[str, Any]:
-    return {
-        "true_positives": counts.true_positives,
-        "false_positives": counts.false_positives,
-        "misses": counts.misses,
-        "precision": number(counts.precision),
-        "recall": number(counts.recall),
-        "f1": number(counts.f1),
-        "lead_time_median_s": number(counts.median_lead_time_s),
-        "lead_time_p10_s": number(counts.lead_time_percentile_s(10.0)),
-        "foreseen_at": {f"{lead:g}": number(counts.share_foreseen_at(lead)) for lead in LEAD_TIMES_S},
-    }
+def _false_alarms(traces: Sequence[ScoreTrace], threshold: float) -> Estimate:
+    successes = [t for t in traces if not t.failed]
+    return clopper_pearson(sum(running_maximum(t, np.inf) > threshold for t in successes), len(successes))

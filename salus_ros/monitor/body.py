@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salus_ros.errors import SalusError
+from salus_ros.monitor.weight import Weight, axis_of, inertia_of
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats
 
@@ -86,11 +87,18 @@ class Body:
     """Capsules and frames of one arm, for any joint positions."""
 
     def __init__(
-        self, model: ArmModel, shapes: Sequence[_Shape], frames: Mapping[str, tuple[str, Floats]]
+        self,
+        model: ArmModel,
+        shapes: Sequence[_Shape],
+        frames: Mapping[str, tuple[str, Floats]],
+        weight: Weight,
     ) -> None:
         self._link = {name: i for i, name in enumerate(model.link_names)}
         self._all = _Shapes.of(shapes, self._link)
         self._gripper = _Shapes.of([shape for shape in shapes if shape.gripper], self._link)
+        self.is_gripper: NDArray[np.bool_] = np.array([shape.gripper for shape in shapes], bool)
+        """(C,), which of the capsules are hand and fingers."""
+        self.weight = weight
         self.frames: Mapping[str, tuple[str, Floats]] = frames
         """Frame name to the arm link that carries it and its pose (4, 4) in it."""
         self.model = model
@@ -113,12 +121,16 @@ class Body:
         base = model.base_frame
         shapes: list[_Shape] = []
         frames: dict[str, tuple[str, Floats]] = {}
+        masses: list[tuple[int, Floats, float]] = []
         for link in root.findall("link"):
             name = link.get("name", "")
             carrier, pose, per_opening, behind_arm = _carrier(name, parents, set(model.joint_names))
             if carrier not in model.link_names:
                 continue  # another arm, or scenery described in the same file
             frames[name] = (carrier, pose)
+            inertia = inertia_of(link)
+            if inertia is not None:
+                masses.append((model.link_names.index(carrier), _move(pose, inertia[0]), inertia[1]))
             gripper = behind_arm == model.joint_names[-1] and name != carrier
             for start, end, radius in _capsules(link):
                 if carrier != base:
@@ -127,7 +139,16 @@ class Body:
                     )
         for name, numbers in (camera_poses or {}).items():
             frames[name] = (base, pose_from_numbers(numbers))
-        return cls(model, shapes, frames)
+        moved = {joint.get("name"): (link, joint) for link, joint in parents.items()}
+        moving = [moved[name] for name in model.joint_names]
+        weight = Weight(
+            np.array([kg for _, _, kg in masses]),
+            np.array([link for link, _, _ in masses], np.intp),
+            np.array([centre for _, centre, _ in masses]).reshape(-1, 3),
+            np.array([model.link_names.index(link) for link, _ in moving], np.intp),
+            np.array([axis_of(joint) for _, joint in moving]).reshape(-1, 3),
+        )
+        return cls(model, shapes, frames, weight)
 
     def links(self, position_rad: Floats) -> Floats:
         """(..., L, 4, 4), link poses in the base frame for joint positions (..., J); the tool is the last."""

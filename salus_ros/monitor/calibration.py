@@ -85,9 +85,12 @@ def needed_episodes(alpha: float) -> int:
     return math.ceil(1.0 / alpha - 1.0 - 1e-9)
 
 
-def alarm_thresholds(
-    tune_maxima: Floats, calibrate_maxima: Floats, alpha: float, *, allow_infinite: bool = False
-) -> Floats:
+def usual_heights(maxima: Floats, alpha: float) -> Floats:
+    """(K,), log odds that the maximum of each type reaches in a share ``alpha`` of successes (M, K)."""
+    return logit(np.quantile(maxima, 1.0 - alpha, axis=0)) if len(maxima) else np.zeros(maxima.shape[1])
+
+
+def alarm_thresholds(usual: Floats, maxima: Floats, alpha: float) -> Floats:
     """(K,), one probability per failure type; an alarm is any type above its own.
 
     One number is conformal: the largest excess over the types of an episode's maximum log odds over the
@@ -95,27 +98,18 @@ def alarm_thresholds(
     episodes at most.
 
     Args:
-        tune_maxima: (M, K), highest probability of each type in successful episodes of the tuning set;
-            they say what is usual for each type.
-        calibrate_maxima: (N, K), the same of the calibration set, seen by nothing else.
+        usual: (K,), log odds that thresholds are relative to, from other episodes.
+        maxima: (N, K), highest probability of each type in successful episodes that nothing else has seen.
         alpha: false alarms per successful episode.
-        allow_infinite: with too few episodes, thresholds above 1 (no alarm ever) instead of an error.
 
     Raises:
         SalusError: too few calibration episodes for ``alpha``.
     """
-    usual = (
-        logit(np.quantile(tune_maxima, 1.0 - alpha, axis=0))
-        if len(tune_maxima)
-        else np.zeros(tune_maxima.shape[1])
-    )
-    excess = (logit(calibrate_maxima) - usual).max(axis=1) if len(calibrate_maxima) else np.empty(0)
+    excess = (logit(maxima) - usual).max(axis=1) if len(maxima) else np.empty(0)
     margin = conformal_quantile(excess, alpha)
     if math.isinf(margin):
-        if not allow_infinite:
-            raise SalusError(
-                f"{len(calibrate_maxima)} successful calibration episodes were given; a false-alarm rate of "
-                f"{alpha:g} needs {needed_episodes(alpha)} or more: collect more episodes or raise --alpha."
-            )
-        return np.full(tune_maxima.shape[1], math.inf)
+        raise SalusError(
+            f"{len(maxima)} successful calibration episodes were given; a false-alarm rate of "
+            f"{alpha:g} needs {needed_episodes(alpha)} or more: collect more episodes or raise --alpha."
+        )
     return sigmoid(usual + margin)

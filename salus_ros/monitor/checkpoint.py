@@ -16,12 +16,13 @@ from safetensors.numpy import save
 
 from salus_ros.errors import SalusError
 from salus_ros.monitor.calibration import Platt
+from salus_ros.monitor.latents import LatentReference
 from salus_ros.monitor.novelty import Novelty
 from salus_ros.monitor.predictor import Normalisation
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.types import HORIZONS_S, FailureType, Floats, Floats32
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FILE_NAME: Final = "monitor.safetensors"
 
 
@@ -30,6 +31,8 @@ class Checkpoint:
     """What training and calibration leave behind."""
 
     settings: MonitorSettings
+    kind: str
+    """Which predictor: see ``predictors``."""
     signals: tuple[str, ...]
     """``family.name``, in the network's order; F of them."""
     members: Sequence[Mapping[str, Floats32]]
@@ -38,6 +41,8 @@ class Checkpoint:
     calibration: tuple[tuple[Platt, ...], ...]
     """Failure types x horizons."""
     timeout_calibration: Platt
+    usual: Floats
+    """(failure types,), log odds usual for each type in successes, which thresholds are relative to."""
     threshold: Floats
     """(failure types,), probability at the longest horizon from which the alarm is up."""
     alpha: float
@@ -45,6 +50,10 @@ class Checkpoint:
     novelty: Novelty
     novelty_alpha: float
     """Share of episodes like the training ones that are said to lie outside at some moment, at most."""
+    smoothing: float
+    """Weight of the logits before in an exponential mean; 0 for none."""
+    latents: LatentReference | None
+    """Latents of successes; ``None`` where the policy publishes none."""
     data_hash: str
     policy_hashes: tuple[str, ...]
     """Policies in the training data."""
@@ -60,21 +69,26 @@ class Checkpoint:
             "novelty.mean": self.novelty.mean,
             "novelty.precision": self.novelty.precision.astype(np.float32),
         }
+        if self.latents is not None:
+            tensors |= {f"latents.{name}": value for name, value in self.latents.tensors().items()}
         for i, weights in enumerate(self.members):
             tensors |= {f"member{i}.{name}": np.ascontiguousarray(value) for name, value in weights.items()}
         about = {
             "format": FORMAT,
             "settings": self.settings.model_dump(),
+            "kind": self.kind,
             "signals": self.signals,
             "members": len(self.members),
             "failure_types": [t.name for t in FailureType],
             "horizons_s": HORIZONS_S,
             "calibration": [[[p.slope, p.offset] for p in row] for row in self.calibration],
             "timeout_calibration": [self.timeout_calibration.slope, self.timeout_calibration.offset],
+            "usual": [float(u) for u in self.usual],
             "threshold": [float(t) for t in self.threshold],
             "alpha": self.alpha,
             "novelty_threshold": self.novelty.threshold,
             "novelty_alpha": self.novelty_alpha,
+            "smoothing": self.smoothing,
             "data_hash": self.data_hash,
             "policy_hashes": self.policy_hashes,
             "seed": self.seed,
@@ -125,17 +139,23 @@ class Checkpoint:
         ]
         return cls(
             settings=MonitorSettings(**about["settings"]),
+            kind=about["kind"],
             signals=tuple(about["signals"]),
             members=members,
             normalisation=Normalisation(tensors["normalisation.mean"], tensors["normalisation.std"]),
             calibration=tuple(tuple(Platt(*pair) for pair in row) for row in about["calibration"]),
             timeout_calibration=Platt(*about["timeout_calibration"]),
+            usual=np.array(about["usual"]),
             threshold=np.array(about["threshold"]),
             alpha=about["alpha"],
             novelty=Novelty(
                 tensors["novelty.mean"], tensors["novelty.precision"], about["novelty_threshold"]
             ),
             novelty_alpha=about["novelty_alpha"],
+            smoothing=about["smoothing"],
+            latents=LatentReference.from_tensors(
+                {n.split(".", 1)[1]: v for n, v in tensors.items() if n.startswith("latents.")}
+            ),
             data_hash=about["data_hash"],
             policy_hashes=tuple(about["policy_hashes"]),
             seed=about["seed"],

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from salus_ros.data.episode import Episode, Outcome
 from salus_ros.data.labels import episode_labels
 from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
+from salus_ros.monitor.cache import over_episodes
 from salus_ros.monitor.perception import Perception
-from salus_ros.monitor.replay import STREAMS, replay
+from salus_ros.monitor.replay import SAME_INSTANT_S, STREAMS, replay
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.splits import Split, split_of
-from salus_ros.types import EventKind, FailureType, Floats
+from salus_ros.types import EventKind, FailureType, Floats, Floats32
 
-EPISODES_PER_JOB = 8
 MIN_TICKS = 2
 
 
@@ -45,11 +45,20 @@ class Sample:
     """Time and type of each failure."""
     outcome: Outcome
     policy_hash: str
+    latent: Floats32
+    """(N, L), of the newest policy output; L may be 0"""
+    task: str = ""
+    disturbance: str = ""
 
     @property
     def success(self) -> bool:
         """Finished, and nothing went wrong on the way."""
         return self.outcome is Outcome.SUCCESS and not self.onsets
+
+    @property
+    def judged_at_all(self) -> NDArray[np.bool_]:
+        """(N,), where the monitor says something, in order or not."""
+        return np.asarray(np.isfinite(self.frames).any(axis=1))
 
     @property
     def split(self) -> Split:
@@ -64,7 +73,7 @@ def sample(episode: Episode, perception: Perception) -> Sample | None:
         return None
     labels = episode_labels(episode, replayed.time_s)
     return Sample(
-        seed=episode.meta.seed,
+        seed=_seed(episode),
         time_s=replayed.time_s,
         frames=replayed.frames,
         target=labels.target,
@@ -77,37 +86,50 @@ def sample(episode: Episode, perception: Perception) -> Sample | None:
         ),
         outcome=episode.meta.outcome,
         policy_hash=episode.meta.policy_hash,
+        latent=_newest_latents(episode, replayed.time_s),
+        task=episode.meta.task,
+        disturbance=episode.meta.disturbance,
     )
 
 
 def load_samples(
-    stores: Sequence[Path], settings: MonitorSettings, *, jobs: int, progress: bool = True
+    stores: Sequence[Path],
+    settings: MonitorSettings,
+    *,
+    jobs: int,
+    progress: bool = True,
+    fresh: bool = False,
 ) -> list[Sample]:
     """Replays all episodes of the stores in parallel processes; the order is that of the stores.
+
+    What was replayed before is read from the cache, unless ``fresh``.
 
     Raises:
         SalusError: no store, or no episode in which a monitor could judge anything.
     """
-    work = [
-        (path, range(first, min(first + EPISODES_PER_JOB, count)))
-        for path, count in ((path, len(Store.open(path))) for path in stores)
-        for first in range(0, count, EPISODES_PER_JOB)
+    found = [
+        s for s in replay_all(stores, settings, jobs=jobs, progress=progress, fresh=fresh) if s is not None
     ]
-    total = sum(len(indices) for _, indices in work)
-    found: list[Sample] = []
-    with tqdm(total=total, desc="replay", unit="episode", disable=not progress) as bar:
-        parts: Iterator[list[Sample | None]] = Parallel(n_jobs=jobs, return_as="generator")(
-            delayed(_replay_some)(path, indices, settings) for path, indices in work
-        )
-        for part in parts:
-            found += [s for s in part if s is not None]
-            bar.update(len(part))
     if not found:
         raise SalusError(
-            f"{', '.join(map(str, stores))} hold {total} episodes, none with joint states and policy outputs "
-            "that a monitor could judge; collect episodes with `salus collect`."
+            f"{', '.join(map(str, stores))} hold no episode with joint states and policy outputs that a "
+            "monitor could judge; collect episodes with `salus collect`."
         )
     return found
+
+
+def replay_all(
+    stores: Sequence[Path],
+    settings: MonitorSettings,
+    *,
+    jobs: int,
+    progress: bool = True,
+    fresh: bool = False,
+) -> list[Sample | None]:
+    """One entry an episode, in the stores' order; ``None`` where a monitor has nothing to say."""
+    about = f"samples {settings.model_dump_json()}"
+    compute = partial(_replay_some, settings)
+    return over_episodes(stores, compute, about, jobs=jobs, progress=progress, fresh=fresh)
 
 
 def data_hash(stores: Sequence[Path]) -> str:
@@ -119,18 +141,23 @@ def data_hash(stores: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def shuffle_labels(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """The same signals with the labels of other steps: whatever is learned from them is worthless."""
-    order = np.random.default_rng(seed).permutation(sum(len(s.time_s) for s in samples))
-    target = np.concatenate([s.target for s in samples])[order]
-    valid = np.concatenate([s.valid for s in samples])[order]
-    ends = np.cumsum([len(s.time_s) for s in samples])
-    return [
-        replace(s, target=target[end - len(s.time_s) : end], valid=valid[end - len(s.time_s) : end])
-        for s, end in zip(samples, ends, strict=True)
-    ]
-
-
-def _replay_some(path: Path, indices: Sequence[int], settings: MonitorSettings) -> list[Sample | None]:
+def _replay_some(settings: MonitorSettings, path: Path, indices: Sequence[int]) -> list[Sample | None]:
     store, perception = Store.open(path), Perception(settings)
     return [sample(store.episode(i, streams=STREAMS), perception) for i in indices]
+
+
+def _seed(episode: Episode) -> int:
+    """The episode's; a real robot's episode has none, and is told by when it was recorded."""
+    meta = episode.meta
+    if meta.seed >= 0:
+        return meta.seed
+    return -1 - zlib.crc32(f"{meta.source} {meta.time_origin_s:.3f} {meta.end_s:.3f}".encode())
+
+
+def _newest_latents(episode: Episode, times_s: Floats) -> Floats32:
+    """(N, L), the latent of the newest policy output that had arrived; nan before the first."""
+    policy = episode.policy
+    newest = np.searchsorted(policy.arrival_s, times_s + SAME_INSTANT_S, side="right") - 1
+    rows: Floats32 = policy.latent[np.maximum(newest, 0)].astype(np.float32)
+    rows[newest < 0] = np.nan
+    return rows

@@ -14,36 +14,11 @@ from sklearn.metrics import roc_auc_score
 
 from salus_ros.monitor.checkpoint import Checkpoint
 from salus_ros.monitor.dataset import Sample
-from salus_ros.monitor.judgement import judge
-from salus_ros.monitor.novelty import window_means
-from salus_ros.monitor.predictor import REACH, Predictor, probabilities
-from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType, Floats
+from salus_ros.monitor.scoring import judgements
+from salus_ros.types import HORIZONS_S, FailureType, Floats
 
 FORESEEN_S: Final = (0.2, 1.0)
 """An alarm rises this long before an onset, or did not foresee it."""
-
-
-def judgements(checkpoint: Checkpoint, sample: Sample) -> list[FailurePrediction]:
-    """What the deployed monitor says at each step of an episode."""
-    predictor = Predictor(checkpoint.members)
-    steps = max(checkpoint.settings.window_steps, REACH)
-    rows = checkpoint.normalisation.apply(sample.frames)
-    rows = np.concatenate([np.repeat(rows[:1], steps - 1, axis=0), rows])
-    distance = checkpoint.novelty.distance(window_means(rows, steps))
-    said = []
-    for i, now_s in enumerate(sample.time_s):
-        logits = predictor(rows[i : i + steps])
-        said.append(
-            judge(
-                checkpoint,
-                probabilities(logits.hazard),
-                float(logits.timeout),
-                distance=float(distance[i]),
-                stamp_s=float(now_s),
-                sequence=0,
-            )
-        )
-    return said
 
 
 def examine(checkpoint: Checkpoint, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 
 from salus_ros.monitor.body import Body
+from salus_ros.monitor.grips import GripWatch
+from salus_ros.monitor.latents import LatentReference
 from salus_ros.monitor.scenery import Scene
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.view import AHEAD_S, RECENT_S, SAME_INSTANT_S, Motion, Plan, Scenery, View
@@ -31,8 +33,9 @@ CLOCK_JUMP_S: Final = 1.0
 class Inputs:
     """Takes messages as they arrive and shows the newest of each."""
 
-    def __init__(self, settings: MonitorSettings, body: Body) -> None:
+    def __init__(self, settings: MonitorSettings, body: Body, latents: LatentReference | None = None) -> None:
         self._settings = settings
+        self._latents = latents
         self._body = body
         self._joints = len(body.model.joint_names)
         self.refused: Counter[str] = Counter()
@@ -46,6 +49,8 @@ class Inputs:
         self._plans: deque[Plan] = deque(maxlen=PLANS_KEPT)
         self._cloud: PointCloud | None = None
         self._scenery: Scenery | None = None
+        self._sceneries: deque[Scenery] = deque(maxlen=MAX_KEPT)
+        self._grips = GripWatch()
 
     def robot(self, state: RobotState) -> None:
         """Takes a measured state; one with positions of the wrong length or not finite is refused."""
@@ -61,6 +66,7 @@ class Inputs:
             self.refused["joint state that is not finite"] += 1
         elif self._in_order(state.stamp_s, self._robot[-1].stamp_s if self._robot else None):
             self._robot.append(state)
+            self._grips.update(state.stamp_s, state.gripper_opening_m)
             while self._robot[0].stamp_s < state.stamp_s - HISTORY_S - SAME_INSTANT_S:
                 self._robot.popleft()
 
@@ -122,15 +128,19 @@ class Inputs:
         )
         plans = [p for p in self._plans if now_s - p.output.stamp_s <= limits.policy_max_age_s]
         followed, path_time_s = self._followed(now_s) if plans else (None, float("nan"))
-        rows = [] if motion is None else [motion.position_rad[[-1, motion.since(RECENT_S).start]]]
+        rows = [] if motion is None else [motion.position_rad[[-1, motion.since(RECENT_S).start, 0]]]
         if followed is not None:
-            rows.append(followed.joints_at(path_time_s + np.array(AHEAD_S)))
+            ahead = followed.joints_at(path_time_s + np.array(AHEAD_S))
+            rows.append(ahead if motion is None else ahead + (motion.position_rad[-1] - ahead[0]))
         # One call for all: forward kinematics costs the same for one configuration as for ten.
         links = self._body.links(np.concatenate(rows) if rows else np.empty((0, self._joints)))
         state = self._states[-1] if self._states else None
         cloud = self._cloud
         if cloud is not None and motion is not None and self._scenery is None:
             self._scenery = Scene(self._body, limits).scenery(cloud, motion)
+            self._sceneries.append(self._scenery)
+            while self._sceneries[0].stamp_s < cloud.stamp_s - HISTORY_S - SAME_INSTANT_S:
+                self._sceneries.popleft()
         scenery = self._scenery if cloud is not None and self._fresh(cloud.stamp_s, now_s, "points") else None
         return View(
             now_s=now_s,
@@ -139,12 +149,16 @@ class Inputs:
             motion=motion,
             links=None if motion is None else links[0],
             tool_before_m=None if motion is None else links[1, -1, :3, 3],
+            links_before=None if motion is None else links[2],
             plan=plans[-1] if plans else None,
             followed=followed,
             path_time_s=path_time_s,
             links_ahead=None if followed is None else links[-len(AHEAD_S) :],
             before=self._plans[-2].output if plans and len(self._plans) > 1 else None,
             scenery=scenery if motion is not None else None,
+            sceneries=tuple(self._sceneries) if scenery is not None and motion is not None else (),
+            grips=self._grips.count,
+            latents=self._latents,
             intervention=state
             if state is not None and self._fresh(state.stamp_s, now_s, "intervention")
             else None,

@@ -1,18 +1,70 @@
-"""From raw scores to a calibrated prediction with its alarm."""
+"""From raw logits to a calibrated prediction with its alarm."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from salus_ros.monitor.calibration import Platt
-from salus_ros.monitor.predictor import sigmoid
+from salus_ros.monitor.predictor import Logits, probabilities, sigmoid
 from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType, Floats
 
 if TYPE_CHECKING:
     from salus_ros.monitor.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raw:
+    """What the network says about N steps, before calibration."""
+
+    probability: Floats
+    """(N, failure types, horizons)"""
+    timeout: Floats
+    """(N,), logits"""
+
+    @classmethod
+    def of(cls, logits: Logits, smoothing: float = 0.0, said: NDArray[np.bool_] | None = None) -> Raw:
+        """From a sequence of logits.
+
+        Args:
+            logits: of N steps in a row.
+            smoothing: see ``Smoother``.
+            said: (N,), False where a live monitor would have said nothing, and begins anew after.
+        """
+        if smoothing == 0.0:
+            return cls(probabilities(logits.hazard), logits.timeout)
+        smoother = Smoother(smoothing)
+        hazard, timeout = np.empty_like(logits.hazard), np.empty_like(logits.timeout)
+        for i in range(len(hazard)):
+            if said is not None and not said[i]:
+                smoother.clear()
+            hazard[i], timeout[i] = smoother(logits.hazard[i], float(logits.timeout[i]))
+        return cls(probabilities(hazard), timeout)
+
+
+class Smoother:
+    """Exponential mean of logits over time: an alarm that flickers is of no use to a gate."""
+
+    def __init__(self, smoothing: float) -> None:
+        """``smoothing``: weight of what was before, from 0 (none) to below 1."""
+        self._keep = smoothing
+        self._before: tuple[Floats, float] | None = None
+
+    def clear(self) -> None:
+        """Forgets what was before."""
+        self._before = None
+
+    def __call__(self, hazard: Floats, timeout: float) -> tuple[Floats, float]:
+        """The mean up to now, from the newest logits (types, horizons)."""
+        if self._before is not None:
+            hazard = self._keep * self._before[0] + (1.0 - self._keep) * hazard
+            timeout = self._keep * self._before[1] + (1.0 - self._keep) * timeout
+        self._before = hazard, timeout
+        return self._before
 
 
 def calibrated(calibration: Sequence[Sequence[Platt]], raw: Floats) -> Floats:

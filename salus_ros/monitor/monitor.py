@@ -9,10 +9,11 @@ import numpy as np
 
 from salus_ros.errors import SalusError
 from salus_ros.monitor.checkpoint import Checkpoint
-from salus_ros.monitor.judgement import judge
+from salus_ros.monitor.judgement import Smoother, judge
 from salus_ros.monitor.novelty import window_means
 from salus_ros.monitor.perception import Perception
-from salus_ros.monitor.predictor import Predictor, probabilities
+from salus_ros.monitor.predictor import REACH, probabilities
+from salus_ros.monitor.predictors import load_predictor
 from salus_ros.types import (
     FailurePrediction,
     InterventionState,
@@ -31,8 +32,9 @@ class Monitor:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._perception = Perception(checkpoint.settings, checkpoint.signals)
-        self._predictor = Predictor(checkpoint.members)
+        self._perception = Perception(checkpoint.settings, checkpoint.signals, checkpoint.latents)
+        self._predictor = load_predictor(checkpoint.kind, checkpoint.members, checkpoint.signals)
+        self._smoother = Smoother(checkpoint.smoothing)
         if self._predictor.inputs != 2 * len(checkpoint.signals):
             raise SalusError(
                 f"the monitor's network takes {self._predictor.inputs} inputs, but its "
@@ -68,6 +70,7 @@ class Monitor:
     def reset(self) -> None:
         """Forgets the episode before."""
         self._perception.reset()
+        self._smoother.clear()
 
     def observe_robot(self, state: RobotState) -> None:
         """Takes a measured state."""
@@ -96,14 +99,16 @@ class Monitor:
         """
         seen = self._perception.look(now_s) if np.isfinite(now_s) else None
         if seen is None:
+            self._smoother.clear()
             return None
         sequence, window = seen
         inputs = self.checkpoint.normalisation.apply(window)
-        logits = self._predictor(inputs)
+        logits = self._predictor.sequence(inputs[-REACH:])
+        hazard, timeout = self._smoother(logits.hazard[0], float(logits.timeout[0]))
         return judge(
             self.checkpoint,
-            probabilities(logits.hazard),
-            float(logits.timeout),
+            probabilities(hazard),
+            timeout,
             distance=float(self.checkpoint.novelty.distance(window_means(inputs, len(inputs))[0])),
             stamp_s=now_s,
             sequence=sequence,

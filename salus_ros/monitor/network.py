@@ -35,6 +35,15 @@ class Network(nn.Module):
         self.head = nn.Linear(channels, TYPES * HORIZONS + 1)
         self.dropout = nn.Dropout(dropout)
 
+    @torch.no_grad()
+    def forget(self, history_steps: int) -> None:
+        """Blinds blocks to the past where they would look back over more than so many steps."""
+        reach = 1
+        for block, dilation in zip(self.blocks, DILATIONS, strict=True):
+            reach += (WIDTH - 1) * dilation
+            if reach > history_steps and isinstance(block, Block):
+                block.conv.weight[:, :, :-1] = 0.0
+
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(B, steps, inputs) to hazard logits (B, steps, types, horizons) and timeout logits (B, steps)."""
         x = functional.silu(self.stem(inputs)).transpose(1, 2)

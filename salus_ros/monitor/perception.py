@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from salus_ros.assets import asset
 from salus_ros.monitor.body import Body
 from salus_ros.monitor.inputs import Inputs
+from salus_ros.monitor.latents import LatentReference
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.signals import SignalSet
 from salus_ros.monitor.window import Window
@@ -16,10 +17,21 @@ from salus_ros.types import Floats
 class Perception:
     """Buffers, signals and window of one robot."""
 
-    def __init__(self, settings: MonitorSettings, signals: Iterable[str] | None = None) -> None:
-        """``signals``: names to measure; default: all that are registered."""
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        signals: Iterable[str] | None = None,
+        latents: LatentReference | None = None,
+    ) -> None:
+        """Builds the robot's body.
+
+        Args:
+            settings: rates, age limits and geometry.
+            signals: names to measure; default: all that are registered.
+            latents: latents of successes, as training fits them.
+        """
         self.settings = settings
-        self.inputs = Inputs(settings, Body.from_urdf(asset(settings.urdf), settings.camera_poses))
+        self.inputs = Inputs(settings, Body.from_urdf(asset(settings.urdf), settings.camera_poses), latents)
         self.signals = SignalSet(signals)
         self._window = Window(settings.window_steps, len(self.signals.names), settings.period_s)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -64,12 +65,22 @@ class Logits:
     """What the network says, before calibration."""
 
     hazard: Floats
-    """(..., failure types, horizons)"""
+    """(N, failure types, horizons)"""
     timeout: Floats
-    """(...,)"""
+    """(N,)"""
 
 
-class Predictor:
+class Predictor(Protocol):
+    """What turns windows of normalised inputs into logits."""
+
+    inputs: int
+    """Width of a row of inputs, 2 F."""
+
+    def sequence(self, inputs: Floats32) -> Logits:
+        """Logits (N, ...) of the newest N steps of inputs (N + REACH - 1, 2 F)."""
+
+
+class TemporalNetwork:
     """The forward pass of all members in numpy."""
 
     def __init__(self, members: Sequence[Mapping[str, Floats32]]) -> None:
@@ -81,17 +92,17 @@ class Predictor:
         try:
             self._members = [_Member(weights) for weights in members]
             self.inputs = self._members[0].inputs
-            self(np.zeros((REACH, self.inputs), np.float32))
+            self.sequence(np.zeros((REACH, self.inputs), np.float32))
         except (KeyError, ValueError, IndexError) as error:
             raise SalusError(
                 f"the monitor's {len(members)} networks hold weights that do not fit each other ({error!r}); "
                 "train the monitor again."
             ) from error
 
-    def __call__(self, inputs: Floats32) -> Logits:
-        """Normalised inputs (steps, 2 F), newest last, to logits without further axes."""
+    def sequence(self, inputs: Floats32) -> Logits:
+        """Mean logits of the members."""
         out = np.stack([member(inputs) for member in self._members]).astype(np.float64).mean(axis=0)
-        return Logits(out[: TYPES * HORIZONS].reshape(TYPES, HORIZONS), out[TYPES * HORIZONS])
+        return Logits(out[:, : TYPES * HORIZONS].reshape(-1, TYPES, HORIZONS), out[:, TYPES * HORIZONS])
 
 
 class _Member:
@@ -111,14 +122,14 @@ class _Member:
             self._blocks.append((kernel, w[f"blocks.{i}.conv.bias"], *out))
 
     def __call__(self, inputs: Floats32) -> Floats32:
-        """(types * horizons + 1,), logits of the newest step."""
+        """(N, types * horizons + 1), logits of the newest N of N + REACH - 1 steps."""
         x = _silu(inputs @ self._stem[0] + self._stem[1])
-        steps = len(x)
         for dilation, (kernel, bias, out, out_bias) in zip(DILATIONS, self._blocks, strict=True):
-            padded = np.concatenate([np.zeros(((WIDTH - 1) * dilation, x.shape[1]), np.float32), x])
-            taps = np.concatenate([padded[k * dilation : k * dilation + steps] for k in range(WIDTH)], axis=1)
-            x = x + _silu(taps @ kernel + bias) @ out + out_bias
-        result: Floats32 = x[-1] @ self._head[0] + self._head[1]
+            # Only steps with their whole past are kept: nothing is padded, nothing is computed for naught.
+            steps = len(x) - (WIDTH - 1) * dilation
+            taps = np.concatenate([x[k * dilation : k * dilation + steps] for k in range(WIDTH)], axis=1)
+            x = x[-steps:] + _silu(taps @ kernel + bias) @ out + out_bias
+        result: Floats32 = x @ self._head[0] + self._head[1]
         return result
 
 

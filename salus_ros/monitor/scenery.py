@@ -26,6 +26,10 @@ GRASP_Z_M: Final = (-0.04, 0.03)
 """From where to where a grasped object reaches along the tool's axis, in the tool frame."""
 FINGER_MARGIN_M: Final = 0.012
 """How far beyond the fingertips' inner faces the grasp reaches sideways."""
+NEAR_LOW_M: Final = np.array([-0.06, -0.07, -0.05])
+"""Lower corner of the box about the fingertips, in the tool frame, that holds one object of a hand's size."""
+NEAR_HIGH_M: Final = np.array([0.06, 0.07, 0.08])
+"""Its upper corner; z points from the hand to the fingertips."""
 COLUMN_M: Final = 0.15
 """How far under the grasp the column reaches in which an object may lie."""
 
@@ -58,13 +62,23 @@ class Scene:
         apart = self._body.capsules(links, opening).distance(points).min(axis=0)
         robot = apart < SKIN_M
         kept = ~robot & ~in_grasp
+        things = points[kept | (in_grasp & (apart > PAD_M))]
         return Scenery(
             stamp_s=cloud.stamp_s,
             obstacles_m=points[kept],
+            things_m=things,
+            near_tool_m=near_tool(things, links[-1]),
             between_fingers=int((in_grasp & (apart > PAD_M)).sum()),
             below_fingers=int((under_grasp & ~robot).sum()),
             visible=int(kept.sum()),
         )
+
+
+def near_tool(points_m: Floats, tool: Floats) -> Floats:
+    """(M, 3), those of the points (N, 3) about the fingertips of a tool pose (4, 4), in its frame."""
+    local = (points_m - tool[:3, 3]) @ tool[:3, :3]
+    near: Floats = local[((local > NEAR_LOW_M) & (local < NEAR_HIGH_M)).all(axis=1)]
+    return near
 
 
 def _grasp(points_m: Floats, tool: Floats, opening_m: float) -> tuple[Mask, Mask]:

@@ -6,12 +6,14 @@ J is the number of arm joints, T of points in a chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from salus_ros.monitor.body import Body
+from salus_ros.monitor.latents import LatentReference
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.types import Floats, InterventionState, PolicyOutput
 
@@ -19,8 +21,8 @@ SAME_INSTANT_S: Final = 1e-6
 """Stamps closer than this are one: they are sums of periods, or seconds since 1970 in double precision."""
 RECENT_S: Final = 0.1
 """Over how much of the history speeds are averaged."""
-AHEAD_S: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-"""Where along the plan signals look, up to the longest horizon."""
+AHEAD_S: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+"""Where along the plan signals look: past the longest horizon by the time that a contact takes to show."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +36,14 @@ class Plan:
     """The plan that was being followed when this one's observation was made; its own reference is dropped."""
     reference_path_time_s: float = float("nan")
     """Path time on the reference at this plan's stamp, which aligns the two whatever the speed was."""
+    known: dict[str, float] = field(default_factory=dict, repr=False)
+    """What ``once`` has computed."""
+
+    def once(self, name: str, compute: Callable[[Plan], float]) -> float:
+        """A number that depends on this plan alone: computed when first asked for, not at every tick."""
+        if name not in self.known:
+            self.known[name] = compute(self)
+        return self.known[name]
 
     @property
     def time_s(self) -> Floats:
@@ -86,12 +96,26 @@ class Scenery:
     stamp_s: float
     obstacles_m: Floats
     """(N, 3)"""
+    things_m: Floats
+    """(N, 3), the obstacles and what lies in the grasp."""
+    near_tool_m: Floats
+    """(N, 3), those of the things that lie near the fingertips, in the tool frame at the stamp."""
     between_fingers: int
     """Points inside the grasp between the fingers."""
     below_fingers: int
     """Points in the column under the grasp, above the table."""
     visible: int
     """Points of the cloud that are neither robot nor table; 0 when everything is out of sight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grips:
+    """How often, since the last reset, the fingers did not get or did not keep what they closed on."""
+
+    empty: int = 0
+    """They closed without ever being stopped."""
+    lost: int = 0
+    """They were stopped by something, and went on closing later."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +130,8 @@ class View:
     """(L, 4, 4), measured link poses in the base frame; the tool is the last."""
     tool_before_m: Floats | None
     """(3,), measured tool position ``RECENT_S`` ago, or where the history begins."""
+    links_before: Floats | None
+    """(L, 4, 4), measured link poses where the history begins, up to a second ago."""
     plan: Plan | None
     """The newest plan."""
     followed: Plan | None
@@ -113,10 +139,17 @@ class View:
     path_time_s: float
     """Time on the followed plan; nan without one."""
     links_ahead: Floats | None
-    """(len(AHEAD_S), L, 4, 4), link poses along the followed plan from now on."""
+    """(len(AHEAD_S), L, 4, 4), link poses along the followed plan from now on, if the arm stays as far from
+    it as it is: where an arm that sags or lags will really be."""
     before: PolicyOutput | None
     """The policy output before the newest."""
     scenery: Scenery | None
+    sceneries: tuple[Scenery, ...]
+    """Those of the last second, oldest first; empty when the newest is too old."""
+    grips: Grips
+    """What the fingers have met so far."""
+    latents: LatentReference | None
+    """Latents of successes; ``None`` in a monitor that is not trained yet."""
     intervention: InterventionState | None
 
     @property

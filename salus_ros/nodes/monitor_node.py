@@ -80,6 +80,11 @@ class MonitorNode(ManagedNode):
         """Load the monitor."""
         path = Path(self._settings.monitor)
         self._monitor = Monitor.load(path if path.exists() else asset(self._settings.monitor))
+        checkpoint = self._monitor.checkpoint
+        self.get_logger().info(
+            f"monitor trained on the policies {', '.join(checkpoint.policy_hashes) or 'of unknown hash'}, "
+            f"false alarms in {100 * checkpoint.alpha:g} % of successes promised"
+        )
         gc.collect()
         gc.freeze()
 
@@ -110,7 +115,15 @@ class MonitorNode(ManagedNode):
         self._loaded().observe_robot(self._robot.state(message))
 
     def _take_policy_output(self, message: PolicyOutputMessage) -> None:
-        self._loaded().observe_policy(policy_output_from_message(message, self._robot.arm.joint_names))
+        monitor = self._loaded()
+        monitor.observe_policy(policy_output_from_message(message, self._robot.arm.joint_names))
+        if monitor.foreign_policy and not self._counts["outputs of a policy it was not trained on"]:
+            self.get_logger().warning(
+                f"the policy {monitor.foreign_policy} is none that the monitor was trained on, and what it "
+                "foresees is not known; train it on this policy's episodes, or set its alarm with "
+                "salus calibrate"
+            )
+        self._counts["outputs of a policy it was not trained on"] += bool(monitor.foreign_policy)
 
     def _take_points(self, message: PointCloud2) -> None:
         self._loaded().observe_points(points_from_message(message))

@@ -16,6 +16,7 @@ from salus_ros.evaluation.baselines import chunks, rivals, sanity_checks
 from salus_ros.evaluation.baselines.base import AGGREGATIONS, Detector, filled
 from salus_ros.evaluation.baselines.networks import SeedPredictor
 from salus_ros.evaluation.records import Record, record
+from salus_ros.monitor.dataset import sample
 from salus_ros.monitor.perception import Perception
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.types import FailureType
@@ -26,7 +27,12 @@ SEES_THE_SHIFT = {
     "total variance",
     "chunk entropy",
     "Mahalanobis",
-    "k nearest neighbours",
+    "k nearest neighbours 1",
+    "k nearest neighbours 5",
+    "k nearest neighbours 10",
+    "PCA and k-means 32 x 16",
+    "PCA and k-means 32 x 64",
+    "PCA and k-means 64 x 64",
     "random network distillation",
     "logpZO",
     "SAFE-MLP",
@@ -51,9 +57,9 @@ def fixture_records(make_episode: Make) -> list[Record]:
             monitored=False,
             latent_shift=3.0 if fails else 0.0,
         )
-        made = record(episode, perception, Path("store"), seed)
-        assert made is not None
-        found.append(made)
+        ticks = sample(episode, perception)
+        assert ticks is not None
+        found.append(record(episode, ticks, Path("store"), seed))
     return found
 
 
@@ -69,7 +75,10 @@ def _soon_and_later(records: list[Record], scores: list[np.ndarray]) -> float:
     return float(roc_auc_score(label, value))
 
 
-@pytest.mark.parametrize("detector", [*rivals(0), *sanity_checks(0)], ids=lambda d: d.name)
+VARIANTS = [d for group in (rivals(0), sanity_checks(0)) for variants in group.values() for d in variants]
+
+
+@pytest.mark.parametrize("detector", VARIANTS, ids=lambda d: d.name)
 def test_every_detector_scores_every_tick_and_sees_what_it_should(
     detector: Detector, records: list[Record]
 ) -> None:
@@ -87,7 +96,8 @@ def test_every_detector_scores_every_tick_and_sees_what_it_should(
 
 
 def test_fitting_is_reproducible_by_seed(records: list[Record]) -> None:
-    for first, second in zip(rivals(3), rivals(3), strict=True):
+    groups = zip(rivals(3).values(), rivals(3).values(), strict=True)
+    for first, second in ((a[0], b[0]) for a, b in groups):
         first.fit(records[:8])
         second.fit(records[:8])
         np.testing.assert_array_equal(first.score(records[9]), second.score(records[9]), err_msg=first.name)
@@ -153,6 +163,14 @@ def test_chunk_entropy_of_samples_that_agree_is_zero_and_of_all_different_ones_l
     spread = replace(policy, samples=np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1, 1).repeat(2, axis=0))
     assert chunks.chunk_entropy(agreed, policy.stamp_s) == pytest.approx(0.0)
     assert chunks.chunk_entropy(spread, policy.stamp_s) == pytest.approx(np.log(4))
+
+
+def test_cluster_entropy_counts_the_clusters_at_a_distance(make_episode: Make) -> None:
+    policy = make_episode(duration_s=0.4).policy
+    pairs = np.array([0.0, 0.01, 5.0, 5.01], np.float32).reshape(1, 2, 2, 1, 1).repeat(2, axis=0)
+    two = replace(policy, samples=pairs)
+    assert chunks.cluster_entropy(0.5)(two, policy.stamp_s) == pytest.approx(np.log(2))
+    assert chunks.cluster_entropy(50.0)(two, policy.stamp_s) == pytest.approx(0.0)
 
 
 def test_aggregations_of_a_step_are_what_they_say() -> None:

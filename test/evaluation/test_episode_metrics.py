@@ -8,7 +8,9 @@ from salus_ros.evaluation.episode_metrics import (
     auroc_over_time,
     common_length_s,
     conformal_threshold,
+    coverage,
     time_weighted_accuracy,
+    time_weighted_difference,
 )
 
 
@@ -79,3 +81,23 @@ def test_the_conformal_threshold_keeps_its_promise_on_exchangeable_scores() -> N
 
 def test_time_weighted_accuracy_counts_undetected_failures_as_nothing() -> None:
     assert time_weighted_accuracy([0.5, 0.0], 0.9) == pytest.approx(0.5 * (0.25 + 0.9))
+
+
+def test_coverage_runs_from_no_alarm_to_every_alarm() -> None:
+    traces = [_scores([0.1, 0.2], False), _scores([0.1, 0.5], True), _scores([0.3, 0.1], True)]
+    points = coverage(traces, 10.0)
+    assert points[0] == (0.0, 0.0)
+    assert points[-1] == (1.0, 1.0)
+    assert (0.0, 1.0) in points, "a threshold of 0.3 alarms in both failures and in no success"
+
+
+def test_the_difference_in_time_weighted_accuracy_is_that_of_the_two() -> None:
+    ours = [_scores([0.0, 0.9, 0.9], True), _scores([0.0, 0.0, 0.0], False)]
+    theirs = [_scores([0.0, 0.0, 0.9], True), _scores([0.9, 0.0, 0.0], False)]
+    difference = time_weighted_difference(ours, 0.5, theirs, 0.5, draws=50)
+    expected = [alarm_metrics(t, 0.5, 0.05).time_weighted_accuracy for t in (ours, theirs)]
+    assert difference.value == pytest.approx(expected[0] - expected[1])
+
+
+def _scores(score: list[float], failed: bool) -> ScoreTrace:
+    return ScoreTrace(np.arange(len(score)) + 1.0, np.array(score), failed)

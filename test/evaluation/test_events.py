@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from salus_ros.evaluation.events import match_alarms, rising_edges, total
+from salus_ros.evaluation.events import EventCounts, f1_difference, match_alarms, rising_edges, total
 
 TIMES_S = np.arange(0.0, 10.0, 0.05)
 
@@ -61,3 +61,11 @@ def test_scores_over_episodes_are_those_of_the_summed_counts() -> None:
 
 def test_rising_edges_are_where_the_alarm_goes_up() -> None:
     assert rising_edges([0.0, 0.1, 0.2, 0.3, 0.4], [False, True, True, False, True]).tolist() == [0.1, 0.4]
+
+
+def test_the_difference_of_f1_is_that_of_the_sums() -> None:
+    ours = [EventCounts(1, 0, 0, (0.5,)), EventCounts(1, 0, 1, (0.4,)), EventCounts(0, 0, 0, ())]
+    theirs = [EventCounts(0, 1, 1, ()), EventCounts(1, 0, 1, (0.4,)), EventCounts(0, 2, 0, ())]
+    difference = f1_difference(ours, theirs, draws=50)
+    assert difference.value == pytest.approx(total(ours).f1 - total(theirs).f1)
+    assert f1_difference(ours, ours, draws=50).high == 0.0

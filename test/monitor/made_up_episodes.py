@@ -169,4 +169,5 @@ def make_sample(seed: int, names: tuple[str, ...], length_s: float = 5.0, warnin
         onsets=() if failure is None else ((onset_s, failure),),
         outcome=Outcome.SUCCESS if failure is None else Outcome.FAILURE,
         policy_hash=POLICY_HASH,
+        latent=rng.normal(size=(len(times), 8)).astype(np.float32),
     )

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from salus_ros.errors import SalusError
-from salus_ros.monitor.calibration import Platt, alarm_thresholds, conformal_quantile, logit, needed_episodes
+from salus_ros.monitor.calibration import (
+    Platt,
+    alarm_thresholds,
+    conformal_quantile,
+    logit,
+    needed_episodes,
+    usual_heights,
+)
 from salus_ros.monitor.novelty import Novelty, window_means
 from salus_ros.monitor.predictor import sigmoid
 
@@ -48,7 +55,7 @@ def test_too_few_scores_give_an_infinite_quantile(n: int, alpha: float) -> None:
 def test_thresholds_from_too_few_episodes_are_an_error_that_says_how_many() -> None:
     few = np.random.default_rng(0).uniform(size=(18, 3))
     with pytest.raises(SalusError, match=r"18 successful .* needs 19 or more"):
-        alarm_thresholds(few, few, 0.05)
+        alarm_thresholds(usual_heights(few, 0.05), few, 0.05)
 
 
 def test_the_types_together_raise_no_more_false_alarms_than_promised() -> None:
@@ -60,7 +67,7 @@ def test_the_types_together_raise_no_more_false_alarms_than_promised() -> None:
 
     rates = []
     for _ in range(300):
-        threshold = alarm_thresholds(episodes(30), episodes(39), 0.1)
+        threshold = alarm_thresholds(usual_heights(episodes(30), 0.1), episodes(39), 0.1)
         rates.append((episodes(200) >= threshold).any(axis=1).mean())
     assert 0.08 < np.mean(rates) < 0.105, "promised 0.1; with 39 episodes the exact rate is 0.1"
 
@@ -68,7 +75,7 @@ def test_the_types_together_raise_no_more_false_alarms_than_promised() -> None:
 def test_each_type_gets_a_threshold_at_its_own_height() -> None:
     rng = np.random.default_rng(0)
     maxima = sigmoid(np.array([-6.0, -2.0, 0.5]) + 0.1 * rng.normal(size=(50, 3)))
-    threshold = alarm_thresholds(maxima, maxima, 0.1)
+    threshold = alarm_thresholds(usual_heights(maxima, 0.1), maxima, 0.1)
     assert (np.diff(threshold) > 0.05).all(), f"{threshold} do not follow the types' usual heights"
 
 

@@ -17,6 +17,7 @@ from salus_ros.errors import SalusError
 from salus_ros.monitor import Monitor, MonitorSettings
 from salus_ros.monitor.calibration import Platt
 from salus_ros.monitor.checkpoint import FILE_NAME, Checkpoint
+from salus_ros.monitor.latents import LatentReference
 from salus_ros.monitor.network import Network
 from salus_ros.monitor.novelty import Novelty
 from salus_ros.monitor.predictor import Normalisation
@@ -36,15 +37,19 @@ def checkpoint() -> Checkpoint:
     rng = np.random.default_rng(0)
     return Checkpoint(
         settings=MonitorSettings(),
+        kind="temporal",
         signals=names,
         members=members,
         normalisation=Normalisation(rng.normal(size=len(names)), rng.uniform(0.5, 2, len(names))),
         calibration=tuple(tuple(Platt(0.9, -1.0) for _ in HORIZONS_S) for _ in FailureType),
         timeout_calibration=Platt(),
+        usual=np.zeros(3),
         threshold=np.array([0.3, 0.4, 0.5]),
         alpha=0.05,
         novelty=Novelty(np.zeros(2 * len(names)), np.eye(2 * len(names)), 5.0),
         novelty_alpha=0.05,
+        smoothing=0.5,
+        latents=LatentReference.fit(rng.normal(size=(200, 16)).astype(np.float32)),
         data_hash="feedfacefeedface",
         policy_hashes=(POLICY_HASH,),
         seed=0,

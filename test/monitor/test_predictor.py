@@ -16,7 +16,7 @@ from salus_ros.monitor.predictor import (
     REACH,
     TYPES,
     Normalisation,
-    Predictor,
+    TemporalNetwork,
     probabilities,
     sigmoid,
 )
@@ -33,25 +33,36 @@ def weights(of: Network) -> dict[str, np.ndarray]:
 
 def test_numpy_says_what_torch_says() -> None:
     networks = [network(seed) for seed in range(3)]
-    predictor = Predictor([weights(n) for n in networks])
+    predictor = TemporalNetwork([weights(n) for n in networks])
     windows = np.random.default_rng(0).normal(0, 2, (5, 20, 10)).astype(np.float32)
     with torch.no_grad():
         outputs = [n(torch.from_numpy(windows)) for n in networks]
     hazard = torch.stack([h[:, -1] for h, _ in outputs]).mean(0).numpy()
     timeout = torch.stack([t[:, -1] for _, t in outputs]).mean(0).numpy()
     for i, window in enumerate(windows):
-        logits = predictor(window)
-        np.testing.assert_allclose(logits.hazard, hazard[i], atol=1e-5)
-        np.testing.assert_allclose(logits.timeout, timeout[i], atol=1e-5)
+        logits = predictor.sequence(window[-REACH:])
+        np.testing.assert_allclose(logits.hazard[0], hazard[i], atol=1e-5)
+        np.testing.assert_allclose(logits.timeout[0], timeout[i], atol=1e-5)
+
+
+def test_a_whole_episode_at_once_says_what_each_window_says() -> None:
+    predictor = TemporalNetwork([weights(network(seed)) for seed in range(2)])
+    rows = np.random.default_rng(2).normal(size=(REACH + 11, 10)).astype(np.float32)
+    together = predictor.sequence(rows)
+    assert together.hazard.shape == (12, TYPES, HORIZONS)
+    for i in range(12):
+        alone = predictor.sequence(rows[i : i + REACH])
+        np.testing.assert_allclose(together.hazard[i], alone.hazard[0], atol=1e-5)
 
 
 def test_the_last_output_depends_on_the_reach_and_on_nothing_before_it() -> None:
-    predictor = Predictor([weights(network(0))])
+    predictor = TemporalNetwork([weights(network(0))])
     long = np.random.default_rng(1).normal(size=(60, 10)).astype(np.float32)
-    np.testing.assert_allclose(predictor(long).hazard, predictor(long[-REACH:]).hazard, atol=1e-5)
+    newest = predictor.sequence(long).hazard[-1]
+    np.testing.assert_allclose(newest, predictor.sequence(long[-REACH:]).hazard[0], atol=1e-5)
     changed = long.copy()
     changed[-REACH] += 1.0
-    assert not np.allclose(predictor(long).hazard, predictor(changed).hazard, atol=1e-6)
+    assert not np.allclose(newest, predictor.sequence(changed).hazard[-1], atol=1e-6)
 
 
 def test_the_network_is_causal() -> None:
@@ -94,9 +105,9 @@ def test_weights_that_do_not_fit_are_refused_in_one_sentence() -> None:
     broken = weights(network(0))
     del broken["head.bias"]
     with pytest.raises(SalusError, match="do not fit each other"):
-        Predictor([broken])
+        TemporalNetwork([broken])
     with pytest.raises(SalusError, match="0 networks"):
-        Predictor([])
+        TemporalNetwork([])
 
 
 def test_a_censored_horizon_and_one_after_the_onset_cost_nothing() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up_episodes import HOME_RAD, TIMES_S, Recipe, gate_state, make_episode, policy_output, robot_state
 
-from salus_ros.data.episode import Episode
+from salus_ros.data.episode import Episode, Outcome
 from salus_ros.monitor.body import pose_from_numbers
 from salus_ros.monitor.perception import Perception
 from salus_ros.monitor.replay import replay
@@ -93,6 +93,12 @@ def test_signals_do_not_know_the_sequence_number(episode: Episode, perception: P
         interventions=replace(episode.interventions, sequence=episode.interventions.sequence + 1000),
     )
     np.testing.assert_array_equal(replay(shifted, perception).frames, replay(episode, perception).frames)
+
+
+def test_signals_do_not_know_what_only_a_simulator_knows(episode: Episode, perception: Perception) -> None:
+    meta = replace(episode.meta, seed=99, outcome=Outcome.UNKNOWN, disturbance="slippery", instruction="")
+    told = replace(episode, meta=meta, events=(), frames={})
+    np.testing.assert_array_equal(replay(told, perception).frames, replay(episode, perception).frames)
 
 
 def test_what_a_robot_does_not_report_is_not_available_and_the_rest_is(perception: Perception) -> None:
@@ -224,3 +230,55 @@ def test_every_signal_of_the_policy_survives_nan_and_infinity(perception: Percep
         seen = perception.look(1.0)
         assert seen is not None
         assert not np.isinf(seen[1]).any()
+
+
+def closing_at(first_s: float) -> np.ndarray:
+    """Openings of a chunk that closes from a path time on."""
+    return np.where(first_s - 1e-6 <= TIMES_S, 0.0, 0.08)
+
+
+@pytest.mark.parametrize("offset_m", [0.0, 0.03])
+def test_an_object_off_the_middle_shows_before_the_fingers_close(
+    perception: Perception, offset_m: float
+) -> None:
+    stand(perception, 1.0)
+    view = perception.inputs.view(1.0)
+    assert view.tool is not None
+    plan = policy_output(0.9)
+    plan = replace(plan, chunk=replace(plan.chunk, gripper_opening_m=closing_at(0.4)))
+    perception.inputs.policy(plan)
+    perception.inputs.points(obstacle(perception, view.tool[:3, :3] @ np.array([offset_m, 0.0, 0.0])))
+    values = look(perception, 1.0)
+    assert values["grasp.closing_in"] == pytest.approx(0.3, abs=0.051)
+    assert values["grasp.planned_x"] == pytest.approx(offset_m, abs=0.003)
+    assert (values["grasp.planned_overlap"] > 0.0) == (offset_m == 0.0)
+    assert values["grasp.planned_room"] > 0.03
+
+
+def test_an_object_that_stays_behind_slips_out_of_the_hand(perception: Perception) -> None:
+    stand(perception, 0.6)
+    tool = perception.inputs.view(0.6).tool
+    assert tool is not None
+    perception.inputs.policy(policy_output(0.55))
+    pose = pose_from_numbers(FRONT_CAMERA_POSE)
+    for i in range(4):
+        block = (
+            tool[:3, 3] + 0.01 * i * tool[:3, 2] + np.random.default_rng(0).uniform(-0.004, 0.004, (20, 3))
+        )
+        cloud = ((block - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32)
+        stamp_s = 0.6 + 0.1 * i
+        perception.inputs.robot(robot_state(stamp_s))
+        perception.inputs.points(PointCloud(stamp_s, "front_optical_frame", cloud))
+        values = look(perception, stamp_s)
+    assert values["grasp.slip_z"] == pytest.approx(0.1, abs=0.02)
+    assert values["grasp.slip"] == pytest.approx(0.1, abs=0.02)
+
+
+def test_an_arm_that_sags_is_taken_to_sag_along_the_plan(perception: Perception) -> None:
+    stand(perception, 1.0)
+    perception.inputs.points(obstacle(perception, np.array([0.0, 0.4, 0.2])))
+    lower = HOME_RAD + 0.5 * np.eye(7)[1]
+    perception.inputs.policy(policy_output(0.95, joints=np.tile(lower, (len(TIMES_S), 1))))
+    as_planned = look(perception, 1.0)["geometry.floor"]
+    perception.inputs.robot(robot_state(1.01, joints=lower + 0.05 * np.eye(7)[1]))
+    assert look(perception, 1.02)["geometry.floor"] < as_planned - 0.01

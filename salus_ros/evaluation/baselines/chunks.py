@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
 from salus_ros.data.episode import PolicyStream
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 ENTROPY_BIN = 0.1
 """Normalised action units; the published method states no width."""
+CLUSTER_DISTANCES = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Normalised action units, of the published range of 0.01 to 5."""
 REVERSAL_STEPS = 20
 """Executed steps looked back on, 1 s."""
 
@@ -116,6 +119,23 @@ def chunk_entropy(policy: PolicyStream, path_s: Floats) -> Floats:
     return entropy
 
 
+def cluster_entropy(distance: float) -> Callable[[PolicyStream, Floats], Floats]:
+    """Shannon entropy of the clusters that Ward's method finds among the samples at a distance; in nats."""
+
+    def entropy(policy: PolicyStream, path_s: Floats) -> Floats:
+        flat = _flat(policy)
+        if flat.shape[1] < 2:
+            return np.full(len(policy), np.nan)
+        scores = np.empty(len(policy))
+        for i, chunks in enumerate(flat):
+            clusters = fcluster(linkage(chunks, "ward"), distance, "distance")
+            share = np.bincount(clusters)[1:] / len(chunks)
+            scores[i] = -(share * np.log(share)).sum()
+        return scores
+
+    return entropy
+
+
 def field_disagreement(policy: PolicyStream, path_s: Floats) -> Floats:
     """Disagreement of the members' denoising fields, as the policy published it."""
     return policy.velocity_field_disagreement
@@ -129,6 +149,7 @@ CHUNK_SCORES: dict[str, Callable[[PolicyStream, Floats], Floats]] = {
     "direction reversals": direction_reversals,
     "chunk entropy": chunk_entropy,
     "velocity-field disagreement": field_disagreement,
+    **{f"cluster entropy {distance:g}": cluster_entropy(distance) for distance in CLUSTER_DISTANCES},
 }
 """Name to a function of an episode's outputs and the path time of each (M,); it returns (M,)."""
 

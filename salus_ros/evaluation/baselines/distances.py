@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from salus_ros.errors import SalusError
@@ -14,7 +16,6 @@ from salus_ros.types import Floats
 if TYPE_CHECKING:
     from salus_ros.evaluation.records import Record
 
-NEIGHBOURS = 5
 KEPT = 5000
 """Latents kept of the training episodes, drawn evenly."""
 
@@ -76,15 +77,36 @@ class Mahalanobis:
 
 
 class KNearestNeighbours:
-    """Mean Euclidean distance to the five nearest latents of the successes."""
+    """Mean Euclidean distance to the nearest latents of the successes."""
 
-    name = "k nearest neighbours"
+    def __init__(self, neighbours: int) -> None:
+        self.name = f"k nearest neighbours {neighbours}"
+        self._neighbours = neighbours
 
     def fit(self, records: Sequence[Record]) -> None:
         """Stores them."""
         latent = successful_latents(records)
-        self._index = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(latent))).fit(latent)
+        self._index = NearestNeighbors(n_neighbors=min(self._neighbours, len(latent))).fit(latent)
 
     def score(self, record: Record) -> Floats:
         """(N,)"""
         return on_ticks(record, lambda latent: self._index.kneighbors(latent)[0].mean(axis=1))
+
+
+class PcaKMeans:
+    """Distance to the nearest of the centres into which the successes' principal components fall."""
+
+    def __init__(self, components: int, centres: int, seed: int) -> None:
+        self.name = f"PCA and k-means {components} x {centres}"
+        self._components, self._centres, self._seed = components, centres, seed
+
+    def fit(self, records: Sequence[Record]) -> None:
+        """Components and centres of the successes; the components' mean is subtracted."""
+        latent = successful_latents(records)
+        self._pca = PCA(min(self._components, *latent.shape), random_state=self._seed).fit(latent)
+        self._means = KMeans(min(self._centres, len(latent)), n_init=3, random_state=self._seed)
+        self._means.fit(self._pca.transform(latent))
+
+    def score(self, record: Record) -> Floats:
+        """(N,)"""
+        return on_ticks(record, lambda latent: self._means.transform(self._pca.transform(latent)).min(axis=1))

@@ -1,7 +1,16 @@
 """Signal families, one file each; importing this package registers all of them."""
 
-from salus_ros.monitor.signals import execution, geometry, latent, motion, overlap, uncertainty
-from salus_ros.monitor.signals.base import Family, Signal, SignalSet, families
+from salus_ros.monitor.signals import (
+    execution,
+    geometry,
+    grasp,
+    latent,
+    load,
+    motion,
+    overlap,
+    uncertainty,
+)
+from salus_ros.monitor.signals.base import Family, Signal, SignalSet, families, without
 
 __all__ = [
     "Family",
@@ -10,8 +19,11 @@ __all__ = [
     "execution",
     "families",
     "geometry",
+    "grasp",
     "latent",
+    "load",
     "motion",
     "overlap",
     "uncertainty",
+    "without",
 ]

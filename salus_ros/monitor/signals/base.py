@@ -97,3 +97,19 @@ class SignalSet:
                         values[position] = value
             values[np.isinf(values)] = np.nan
             return np.clip(values, self._low, self._high)
+
+
+def without(families_left_out: Iterable[str]) -> tuple[str, ...]:
+    """Names of all registered signals but those of some families.
+
+    Raises:
+        SalusError: there is no such family.
+    """
+    left_out = set(families_left_out)
+    known = {f.name for f in families()}
+    if not left_out <= known:
+        raise SalusError(
+            f"there is no signal family {', '.join(sorted(left_out - known))}; the families are "
+            f"{', '.join(sorted(known))}."
+        )
+    return tuple(f"{f.name}.{s.name}" for f in families() if f.name not in left_out for s in f.signals)

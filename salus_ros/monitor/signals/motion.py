@@ -27,9 +27,9 @@ from salus_ros.types import Floats
         "reversals", "1", 0.0, 1.0, "Share of joints' speeds that changed sign, per 0.1 s of the last second."
     ),
     Signal("limit_margin", "1", -0.1, 0.5, "Smallest distance of a joint to its limits, over its range."),
-    Signal("planned_speed", "m/s", 0.0, 3.0, "Tool path length of the plan over the next 0.5 s, per second."),
-    Signal("planned_rise", "m", -1.0, 1.0, "Change of tool height along the plan over the next 0.5 s."),
-    Signal("planned_lowest", "m", -0.5, 1.5, "Lowest tool height of the plan over the next 0.5 s."),
+    Signal("planned_speed", "m/s", 0.0, 3.0, "Tool path length of the plan over the next 0.6 s, per second."),
+    Signal("planned_rise", "m", -1.0, 1.0, "Change of tool height along the plan over the next 0.6 s."),
+    Signal("planned_lowest", "m", -0.5, 1.5, "Lowest tool height of the plan over the next 0.6 s."),
     Signal(
         "planned_reversals",
         "1",

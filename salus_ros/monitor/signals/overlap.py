@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from salus_ros.monitor.signals.base import Signal, family
-from salus_ros.monitor.view import View
+from salus_ros.monitor.view import Plan, View
 from salus_ros.types import Floats
 
 
@@ -22,6 +22,7 @@ from salus_ros.types import Floats
     Signal("tool_end", "m", 0.0, 1.0, "Distance between the tool paths where the older one ends."),
     Signal("turn", "1", -1.0, 1.0, "Cosine between the tool displacements of the two over the common part."),
     Signal("gripper", "m", 0.0, 0.1, "Mean difference of the commanded openings."),
+    Signal("mmd", "1", 0.0, 2.0, "Squared maximum mean discrepancy of the two sets of samples (STAC)."),
     Signal("said", "decades", 0.0, 9.0, "log10 of the divergence that the policy itself reports, over 1e-6."),
 )
 def overlap(view: View) -> dict[str, float]:
@@ -52,7 +53,30 @@ def overlap(view: View) -> dict[str, float]:
             np.abs(plan.output.chunk.gripper_opening_m[common] - reference.gripper_at(at)).mean()
         ),
     }
+    if plan.output.samples.ndim == 4:
+        values["mmd"] = plan.once("mmd", _mmd)
     return values
+
+
+def _mmd(plan: Plan) -> float:
+    """Of the samples' common steps; biased, Gaussian kernel, its width the median distance."""
+    now, reference = np.asarray(plan.output.samples, float), plan.reference
+    if reference is None or reference.output.samples.shape != now.shape or now.shape[0] * now.shape[1] < 2:
+        return float("nan")
+    steps, period_s = now.shape[2], float(np.median(np.diff(plan.time_s)))
+    executed = round(plan.reference_path_time_s / period_s) if period_s > 0.0 else steps
+    if not 0 <= executed < steps:
+        return float("nan")
+    count = now.shape[0] * now.shape[1]
+    x = np.asarray(reference.output.samples, float)[:, :, executed:].reshape(count, -1)
+    y = now[:, :, : steps - executed].reshape(count, -1)
+    both = np.concatenate([x, y])
+    square = (both**2).sum(axis=1)
+    distance2 = np.maximum(square[:, None] + square - 2.0 * both @ both.T, 0.0)
+    width2 = float(np.median(distance2[np.triu_indices(2 * count, 1)]))
+    kernel = np.exp(-distance2 / (2.0 * max(width2, 1e-12)))
+    same = kernel[:count, :count].mean() + kernel[count:, count:].mean()
+    return float(same - 2.0 * kernel[:count, count:].mean())
 
 
 def _cosine(a: Floats, b: Floats) -> float:

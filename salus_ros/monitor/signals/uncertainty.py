@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from salus_ros.monitor.signals.base import Signal, family
-from salus_ros.monitor.view import View
+from salus_ros.monitor.view import Plan, View
 
 UNIT = "normalised action"
+ENTROPY_BIN = 0.1
+"""Width of a bin in normalised action units; the published method states none."""
 
 
 def _log(value: float) -> float:
@@ -32,6 +34,7 @@ def _log(value: float) -> float:
     Signal(
         "std_far", UNIT, 0.0, 10.0, "Standard deviation over members and draws, second half of the chunk."
     ),
+    Signal("entropy", "nats", 0.0, 10.0, "Mean over steps and dimensions of the samples' binned entropy."),
     Signal(
         "extreme_member",
         "1",
@@ -60,6 +63,14 @@ def uncertainty(view: View) -> dict[str, float]:
         values["std_near"], values["std_far"] = float(std[:half].mean()), float(std[half:].mean())
         means = samples.mean(axis=1).reshape(len(samples), -1)
         distance = np.linalg.norm(means - means.mean(axis=0), axis=1)
+        values["entropy"] = view.plan.once("entropy", _entropy)
         if len(samples) > 2:
             values["extreme_member"] = float(distance.max() / (distance.mean() + 1e-9))
     return values
+
+
+def _entropy(plan: Plan) -> float:
+    samples = np.asarray(plan.output.samples, float)
+    bins = np.floor(samples.reshape(samples.shape[0] * samples.shape[1], -1) / ENTROPY_BIN)
+    same = (bins[:, None, :] == bins[None, :, :]).mean(axis=0)
+    return float(-np.log(same).mean())

@@ -1,0 +1,158 @@
+"""The sections of the docs that come from ``salus evaluate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OURS, SUCCESSES_ONLY = "SALUS", "SALUS, successes only"
+SEEN, UNSEEN = "test-seen", "test-unseen"
+
+
+def section(found: dict[str, Any]) -> str:
+    """Targets, every detector, and what an ablation showed."""
+    seen = found["tests"][SEEN]
+    parts = [
+        _source(found),
+        targets(found),
+        *(detectors(name, test) for name, test in found["tests"].items()),
+        by_type(seen),
+    ]
+    ablated = [d for d in seen["detectors"] if d["kind"] == "another setting" and d["name"] != SUCCESSES_ONLY]
+    if ablated:
+        parts.append(ablations(_ours(seen), ablated))
+    return "\n\n".join(parts)
+
+
+def _source(found: dict[str, Any]) -> str:
+    tests = ", ".join(
+        f"{name}: {test['episodes']} episodes, {test['failures']} of them failures, onsets "
+        + ", ".join(f"{n} {kind}" for kind, n in test["onsets"].items())
+        for name, test in found["tests"].items()
+    )
+    return (
+        f"`{found['command']}`, started {found['started']}, data {found['hashes']['data']}, monitor "
+        f"{found['manifest']['monitor']}. {tests}. Intervals are 95 % bootstraps over episodes."
+    )
+
+
+def targets(found: dict[str, Any]) -> str:
+    """What was aimed at, what came out, and whether the interval lets one say so."""
+    seen, unseen = found["tests"][SEEN], found["tests"].get(UNSEEN)
+    ours = _ours(seen)
+    events, alarms = ours["events"], ours["false_alarm_rate_as_deployed"]
+    alone = next((d for d in seen["detectors"] if d["name"] == SUCCESSES_ONLY), None)
+    alpha = found["alpha_of_ours"]
+    rows = [
+        _row("event F1, mean over types", ">= 0.85", ours["event_f1_mean_over_types"], 0.85),
+        _row("precision of the alarm", ">= 0.80", _value(events["precision"]), 0.80),
+        _row("recall of the alarm", ">= 0.85", _value(events["recall"]), 0.85),
+        _row("AUROC over type and horizon, test-seen", ">= 0.92", ours["mean_auroc"], 0.92),
+        _row(
+            "AUROC over type and horizon, test-unseen",
+            ">= 0.85",
+            _ours(unseen)["mean_auroc"] if unseen else _value(None),
+            0.85,
+        ),
+    ]
+    for name, key, least in (
+        ("balanced accuracy, successes only", "balanced_accuracy", 0.85),
+        ("time-weighted accuracy, successes only", "time_weighted_accuracy", 0.75),
+    ):
+        value = alone["episode_alarms"][0][key] if alone else None
+        rows.append(_row(name, f">= {least}", _value(value), least))
+    rows.append(_row("median lead time [s]", ">= 0.35", _value(events["lead_time_median_s"]), 0.35))
+    inside = alarms["value"] is not None and alarms["low"] <= alpha <= alarms["high"]
+    verdict = "promised rate inside the interval" if inside else "promised rate outside the interval"
+    rows.append(f"| false alarms per success at alpha {alpha:g} | {alpha:g} | {_shown(alarms)} | {verdict} |")
+    return "\n".join(["| number | aim | measured | |", "|---|---|---|---|", *rows])
+
+
+def detectors(name: str, test: dict[str, Any]) -> str:
+    """Every detector on one test set, ours first."""
+    head = [
+        f"**{name}**, every detector on the same episodes; the differences are ours minus that detector:",
+        "",
+        "| | AUROC | difference | event F1 | difference | time-weighted accuracy | difference | trials |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    order = {"ours": 0, "another seed": 1, "another setting": 2, "rival": 3, "sanity check": 4}
+    shown = [d for d in test["detectors"] if d["kind"] != "another setting" or d["name"] == SUCCESSES_ONLY]
+    rows = []
+    for d in sorted(shown, key=lambda d: (order[d["kind"]], -(d["mean_auroc"]["value"] or 0.0))):
+        behind = d["ours_minus_this"]
+        ours = d["kind"] == "ours"
+        cells = [
+            _shown(d["mean_auroc"]),
+            "" if ours else _shown(behind["mean_auroc"]),
+            _number(d["events"]["f1"]),
+            "" if ours else _shown(behind["event_f1"]),
+            _number(d["episode_alarms"][0]["time_weighted_accuracy"]),
+            "" if ours else _shown(behind["time_weighted_accuracy"]),
+            str(d["trials_on_tune"]),
+        ]
+        rows.append(f"| {d['name']} | {' | '.join(cells)} |")
+    return "\n".join([*head, *rows])
+
+
+def by_type(test: dict[str, Any]) -> str:
+    """AUROC per type and horizon, and the alarm at its deployed threshold."""
+    ours = _ours(test)
+    horizons = sorted({s["horizon_s"] for s in ours["steps"]})
+    rows = [
+        "| AUROC | " + " | ".join(f"{h:g} s" for h in horizons) + " | foreseen | precision | lead time [s] |",
+        "|---" * (len(horizons) + 4) + "|",
+    ]
+    for kind, events in ours["events_by_type"].items():
+        cells = [s["auroc"]["value"] for s in ours["steps"] if s["type"] == kind]
+        onsets = events["true_positives"] + events["misses"]
+        rows.append(
+            f"| {kind} | {' | '.join(map(_number, cells))} | {events['true_positives']} of {onsets} "
+            f"| {_number(events['precision'])} | {_number(events['lead_time_median_s'])} |"
+        )
+    return "\n".join(rows)
+
+
+def ablations(ours: dict[str, Any], ablated: list[dict[str, Any]]) -> str:
+    """What each change cost."""
+    rows = [
+        "| changed | AUROC | ours minus this | event F1 |",
+        "|---|---|---|---|",
+        f"| nothing | {_shown(ours['mean_auroc'])} | | {_number(ours['events']['f1'])} |",
+    ]
+    for d in ablated:
+        name = d["name"].removeprefix(f"{OURS}, ")
+        behind = _shown(d["ours_minus_this"]["mean_auroc"])
+        rows.append(f"| {name} | {_shown(d['mean_auroc'])} | {behind} | {_number(d['events']['f1'])} |")
+    return "\n".join(rows)
+
+
+def _ours(test: dict[str, Any]) -> dict[str, Any]:
+    ours: dict[str, Any] = test["detectors"][0]
+    return ours
+
+
+def _row(name: str, aim: str, estimate: dict[str, Any], least: float) -> str:
+    value, low = estimate["value"], estimate["low"]
+    if value is None:
+        verdict = "not measured"
+    elif value < least:
+        verdict = "missed"
+    else:
+        verdict = "met" if low is None or low >= least else "met, not by the interval"
+    return f"| {name} | {aim} | {_shown(estimate)} | {verdict} |"
+
+
+def _value(value: float | None) -> dict[str, float | None]:
+    return {"value": value, "low": None, "high": None}
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _shown(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "–"
+    if estimate["low"] is None:
+        return _number(estimate["value"])
+    return f"{estimate['value']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})"
