@@ -4,7 +4,7 @@ ARGS ?=
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 
-.PHONY: setup demo test bench clean lint results
+.PHONY: setup demo docs test bench clean lint results
 
 setup:
 	@$(PYTHON) scripts/setup_env.py
@@ -30,6 +30,12 @@ results: setup
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+# Sphinx is heavy and nobody else needs it, so it has an environment of its own.
+docs: setup
+	@test -x build/docs-venv/bin/sphinx-build || { $(PYTHON) -m venv build/docs-venv && build/docs-venv/bin/pip install --quiet -r docs/requirements.txt; }
+	@PYTHONPATH=$(CURDIR):$(wildcard $(CURDIR)/build/docs-venv/lib/python3*/site-packages) .venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
 
 clean:
 	rm -rf .venv build install log runs *.egg-info

@@ -37,7 +37,7 @@ value. A parameter is read-only but where the last column says otherwise."""
 
 _PARAMETER_SERVICES: Final = (
     *("describe_parameters", "get_parameter_types", "get_parameters", "list_parameters"),
-    *("set_parameters", "set_parameters_atomically"),
+    *("set_parameters", "set_parameters_atomically", "get_type_description"),
 )
 _LIFECYCLE_SERVICES: Final = (
     *("change_state", "get_state", "get_available_states", "get_available_transitions"),

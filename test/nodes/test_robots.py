@@ -14,10 +14,12 @@ from rclpy.node import Node
 
 from salus_ros.assets import asset
 from salus_ros.nodes import qos
+from salus_ros.nodes.console_node import ConsoleNodeSettings
 from salus_ros.nodes.controller_stop_node import ControllerStopSettings
 from salus_ros.nodes.deadman_node import DeadmanSettings
 from salus_ros.nodes.gripper_node import ARM_STATES, GRIPPER_STATES, GripperSettings
 from salus_ros.nodes.intervention_node import InterventionNodeSettings
+from salus_ros.nodes.markers_node import MarkersSettings
 from salus_ros.nodes.monitor_node import MonitorNodeSettings
 from salus_ros.nodes.parameters import declare, refuse_unknown
 from salus_ros.nodes.policy_node import PolicyNodeSettings
@@ -31,6 +33,8 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "deadman_node": DeadmanSettings,
     "controller_stop_node": ControllerStopSettings,
     "gripper_node": GripperSettings,
+    "console_node": ConsoleNodeSettings,
+    "markers_node": MarkersSettings,
 }
 # As the makers' descriptions and drivers name them: franka_description 1.0.1 with franka_ros2 3.4.0 (jazzy),
 # ur_description with ur_robot_driver (jazzy, July 2026), ros2_robotiq_gripper (May 2026).
@@ -129,10 +133,11 @@ def test_the_arm_has_the_drivers_joints_and_a_limit_for_each(robot: str, tmp_pat
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_all_nodes_mean_the_same_robot(robot: str) -> None:
     parts = sections(robot)
-    policy, monitor, gate = (
-        parts[node]["robot"] for node in ("policy_node", "monitor_node", "intervention_node")
+    policy, monitor, gate, console, markers = (
+        parts[node]["robot"]
+        for node in ("policy_node", "monitor_node", "intervention_node", "console_node", "markers_node")
     )
-    assert policy == monitor == gate
+    assert policy == monitor == gate == console == markers
     assert parts["gripper_node"]["finger_joints"] == gate["finger_joints"]
     assert parts["gripper_node"]["opening_max_m"] == parts["intervention_node"]["gripper_opening_max_m"]
 
