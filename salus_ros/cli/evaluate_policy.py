@@ -26,7 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--first-seed", type=int, help="seed of the first scene (default: 2000000)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
-    parser.add_argument("--output", type=Path, help="also write every trial into this JSON file")
+    parser.add_argument("--output", type=Path, help="also write the figures into this JSON file")
+    parser.add_argument("--trials", action="store_true", help="write every trial into it as well")
     parser.set_defaults(run=run)
 
 
@@ -46,6 +47,14 @@ def run(args: argparse.Namespace) -> int:
     report = policy_evaluation.evaluate(
         args.policy, args.episodes, args.jobs, tasks, args.conditions or policy_evaluation.CONDITIONS, first
     )
+    if not args.trials:
+        report = {
+            task: {
+                name: {key: value for key, value in figures.items() if key != "trials"}
+                for name, figures in conditions.items()
+            }
+            for task, conditions in report.items()
+        }
     if args.output is not None:
         replace_text(args.output, json.dumps(report, indent=2) + "\n")
     print(policy_evaluation.summary(report))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from salus_ros.sim.layout import Layout
 from salus_ros.sim.tasks import Task
 from salus_ros.sim.world import CUBES, Owner, World
+from salus_ros.types import Floats
 
 _FIXED: Final = {Owner.TABLE: "table", Owner.BIN: "bin", Owner.OBSTACLE: "obstacle"}
 _ROBOT: Final = (Owner.ARM, Owner.LEFT_FINGER, Owner.RIGHT_FINGER)
@@ -22,7 +23,7 @@ _ROBOT: Final = (Owner.ARM, Owner.LEFT_FINGER, Owner.RIGHT_FINGER)
 class Contacts:
     """Contacts of one moment."""
 
-    gripped: int
+    squeezed: int
     """The cube that both fingers touch, -1 for none."""
     touched: NDArray[np.bool_]
     """(CUBES,), which cubes a finger touches."""
@@ -31,6 +32,15 @@ class Contacts:
     cube_force_n: float
     """The same on cubes other than the named one. Where the task asks for one cube on the other, only arm and
     hand count on the latter."""
+
+
+def gripped(contacts: Contacts, opening_m: float, cube_size_m: Floats) -> int:
+    """The cube between the fingers, -1 for none.
+
+    Closed fingers that push a cube both touch it too, with nothing between them.
+    """
+    cube = contacts.squeezed
+    return cube if cube >= 0 and opening_m > cube_size_m[cube] / 2 else -1
 
 
 def read_contacts(world: World, data: mujoco.MjData, task: Task, layout: Layout, held: int) -> Contacts:

@@ -49,6 +49,9 @@ class DemonstrationSettings(BaseModel):
     empty_close_share: float = Field(
         0.25, ge=0, le=1, description="Share of approaches in which the hand closes beside or above the cube."
     )
+    linger_s: float = Field(
+        1.0, ge=0, description="Time after success that is shown too: without it nothing shows how to stop."
+    )
     image_stride: int = Field(2, ge=1, description="Every so many steps of 0.05 s become a frame.")
 
 
@@ -135,8 +138,8 @@ def record(
     transform = image_transform or np.asarray
     frames: list[_Frame] = []
     events: list[EpisodeEvent] = []
-    step = 0
-    while not simulation.done:
+    step = lingered = 0
+    while not simulation.done or lingered * STEP_S < settings.linger_s:
         truth = simulation.truth()
         if step % settings.image_stride == 0:
             plan = expert.plan(truth)
@@ -145,12 +148,12 @@ def record(
             frames.append(_Frame(observation.robot, images, truth, plan))
         driver.execute(truth)
         for _ in range(_CONTROL_STEPS):
-            if not simulation.done:
-                happened = simulation.step()
-                events += happened
-                if watch is not None and happened:
-                    watch(happened)
+            happened = simulation.step()
+            events += happened
+            if watch is not None and happened:
+                watch(happened)
         step += 1
+        lingered += simulation.done
     return _collected(scene, simulation.outcome == SUCCESS, events, frames)
 
 

@@ -186,7 +186,7 @@ class Watch:
         layout = self._scene.layout
         position = moment.cube_pose[:, :3, 3]
         touching = judge(moment.touches, self._task, layout.target, self._held, layout.second)
-        gripped = touching.gripped
+        gripped = contacts.gripped(touching, moment.robot.gripper_opening_m, layout.cube_size_m)
         lifted = gripped >= 0 and position[gripped, 2] >= layout.cube_position_m[gripped, 2] + LIFTED_M
         self._held = gripped if gripped >= 0 and (lifted or self._held == gripped) else -1
         tool_pose = self._arm.forward(moment.robot.joint_position_rad)

@@ -16,6 +16,7 @@ from salus_ros.errors import SalusError
 from salus_ros.robot.model import ArmModel
 from salus_ros.sim.cloud import CloudSettings, cloud_from_depth
 from salus_ros.sim.contacts import Contacts, read_contacts
+from salus_ros.sim.contacts import gripped as gripped_cube
 from salus_ros.sim.controller import ArmController, GripperController
 from salus_ros.sim.disturbances import Disturbance, draw_disturbance
 from salus_ros.sim.events import EventSettings, Referee
@@ -382,7 +383,7 @@ class Simulation:
         world, data, episode = self._world, self._data, self._current
         layout = episode.scene.layout
         contacts = read_contacts(world, data, episode.task, layout, episode.held)
-        gripped = contacts.gripped
+        gripped = gripped_cube(contacts, self.gripper_opening_m, layout.cube_size_m)
         lifted_m = data.xpos[world.cube_body[gripped], 2] - layout.cube_position_m[gripped, 2]
         if gripped < 0 or (episode.held != gripped and lifted_m < _LIFTED_M):
             episode.held = -1

@@ -151,7 +151,7 @@ def test_two_shapes_that_report_each_other_count_once() -> None:
 def test_a_cube_is_gripped_when_both_fingers_touch_it() -> None:
     one = judge([Touch(LEFT, cube(1), 1.0)], BinTask(), target=1, held=-1)
     both = judge([Touch(LEFT, cube(1), 1.0), Touch(cube(1), RIGHT, 1.0)], BinTask(), target=1, held=-1)
-    assert (one.gripped, both.gripped) == (-1, 1)
+    assert (one.squeezed, both.squeezed) == (-1, 1)
     assert both.cube_force_n == 0.0, "the named cube may be touched"
 
 

@@ -1,14 +1,16 @@
 """Which touches a task asks for, contact by contact."""
 
+import numpy as np
 import pytest
 
-from salus_ros.sim.contacts import judge
+from salus_ros.sim.contacts import gripped, judge
 from salus_ros.sim.tasks import BinTask, PushTask, StackTask
 from salus_ros.sim.world import Owner
 
 BIN, STACK, PUSH = BinTask(), StackTask(), PushTask()
 NAMED, SECOND, THIRD = Owner.CUBE, Owner.CUBE + 1, Owner.CUBE + 2
 GRIP = [(Owner.LEFT_FINGER, NAMED, 20.0), (Owner.RIGHT_FINGER, NAMED, 20.0)]
+SIZES = np.full(3, 0.04)
 SHOVE = [(Owner.LEFT_FINGER, NAMED, 1.0)]
 
 
@@ -18,9 +20,15 @@ def forces(pairs, task, held=-1, second=-1):
 
 
 def test_two_fingers_grip_one_only_touches():
-    assert judge(GRIP, BIN, 0, -1, -1).gripped == 0
+    assert gripped(judge(GRIP, BIN, 0, -1, -1), 0.04, SIZES) == 0
     touching = judge(SHOVE, BIN, 0, -1, -1)
-    assert touching.gripped == -1 and touching.touched.tolist() == [True, False, False]
+    assert gripped(touching, 0.04, SIZES) == -1 and touching.touched.tolist() == [True, False, False]
+
+
+def test_closed_fingers_that_both_touch_a_cube_do_not_grip_it():
+    pushing = judge(GRIP, PUSH, 0, -1, -1)
+    assert gripped(pushing, 0.0, SIZES) == gripped(pushing, 0.019, SIZES) == -1
+    assert gripped(pushing, 0.039, SIZES) == 0
 
 
 @pytest.mark.parametrize("task", [BIN, STACK, PUSH])
