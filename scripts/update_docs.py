@@ -3,6 +3,9 @@
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
 ``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
 ``docs/results/study.json`` into both. A section whose file is missing stays as it is.
+``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` into ``docs/results.md``, the
+closed-loop study of ``docs/results/study.json`` into both; the shipped policy's figures go into its card, the
+experts' into ``docs/tasks.md``. A section without its file stays as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import Any
 
 import evaluation_tables
 import study_tables
+
+from salus_ros.cli import policy_evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,8 +43,24 @@ def main() -> None:
             "evaluation",
             evaluation_tables.section(json.loads(evaluation.read_text())),
         )
+    evaluation = ROOT / "models/tinyvla-small/evaluation.json"
+    if evaluation.exists():
+        figures = policy_evaluation.summary(json.loads(evaluation.read_text()))
+        replace(ROOT / "models/tinyvla-small/README.md", "policy", figures)
+    training = json.loads((ROOT / "models/tinyvla-small/training.json").read_text())
+    if "succeeded" in training:
+        replace(ROOT / "docs/tasks.md", "experts", experts_table(training))
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
     replace(ROOT / "docs/results.md", "monitor", monitor_table(monitor))
+
+
+def experts_table(training: dict[str, Any]) -> str:
+    """How many of the demonstrations that were recorded for the policy succeeded."""
+    rows = ["| task | demonstrations | succeeded |", "|---|---|---|"]
+    for task, recorded in training["recorded"].items():
+        succeeded = training["succeeded"][task]
+        rows.append(f"| `{task}` | {recorded} | {succeeded} ({succeeded / recorded:.1%}) |")
+    return "\n".join(rows)
 
 
 def monitor_table(training: dict[str, Any]) -> str:

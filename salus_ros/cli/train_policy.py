@@ -400,6 +400,7 @@ def train(
     record = {
         "demonstrations": episodes,
         "recorded": dict(counts),
+        "succeeded": {task: len(_succeeded(folder, {task: count})) for task, count in counts.items()},
         "started_from": before.hash if before else "",
         "frames": len(data),
         "first_seed": {task: _seeds(task, 1).start for task in counts},
