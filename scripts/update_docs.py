@@ -2,10 +2,8 @@
 
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
 ``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
-``docs/results/study.json`` into both. A section whose file is missing stays as it is.
-``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` into ``docs/results.md``, the
-closed-loop study of ``docs/results/study.json`` into both; the shipped policy's figures go into its card, the
-experts' into ``docs/tasks.md``. A section without its file stays as it is.
+``docs/results/study.json`` into both; the shipped policy's figures go into its card, the experts' into
+``docs/tasks.md``. A section whose file is missing stays as it is.
 """
 
 from __future__ import annotations
