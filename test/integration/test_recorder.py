@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import pytest
 from graph_helpers import REACT_S, START_S, stamps, start_policy, start_simulator
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
+from sensor_msgs.msg import JointState
 
+from salus_ros.data.bags import read_bag
 from salus_ros.nodes import qos
 from salus_ros.nodes.graph import Graph
 
@@ -57,6 +62,27 @@ def test_a_bag_opens_with_an_independent_reader_and_holds_what_was_said(
     for log_s, state in topics[qos.JOINT_STATES]:
         stamp_s = state.header.stamp.sec + state.header.stamp.nanosec * 1e-9
         assert -0.05 < log_s - stamp_s < 1.0, "recorded on another clock than the stamps"
+
+
+def test_the_verb_records_under_a_namespace_until_ctrl_c(graph: Graph, tmp_path: Path) -> None:
+    bag = tmp_path / "bag"
+    words = ["bag", "record", str(bag), "--namespace", "left"]
+    environment = os.environ | {"ROS_DOMAIN_ID": str(graph.domain_id)}
+    recorder = subprocess.Popen([sys.executable, "-m", "salus_ros.cli.main", *words], env=environment)
+    publisher = graph.node.create_publisher(JointState, "/left/joint_states", qos.profile(qos.JOINT_STATES))
+    try:
+        graph.spin_until(lambda: publisher.get_subscription_count() > 0, START_S, "the recorder")
+        for i in range(20):
+            message = JointState(name=["joint"], position=[float(i)])
+            message.header.stamp.sec = 100 + i
+            publisher.publish(message)
+        graph.spin_for(1.0)
+        recorder.send_signal(signal.SIGINT)
+        assert recorder.wait(REACT_S) == 0
+    finally:
+        recorder.kill()
+    (episode,) = read_bag(bag)
+    assert episode.robot.joint_position_rad[:, 0].tolist() == [float(i) for i in range(20)]
 
 
 def test_a_bag_that_exists_is_refused_and_left_as_it_is(graph: Graph, tmp_path: Path) -> None:
