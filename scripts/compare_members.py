@@ -39,7 +39,14 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=200, help="scenes of each (%(default)s)")
     parser.add_argument("--jobs", default="2", help="processes (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/members"), help="(%(default)s)")
+    parser.add_argument("--store", type=Path, help="only this store, recorded before, whatever its policy is")
     args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.store:
+        text = json.dumps(figures(args.store), indent=2)
+        (args.output / "comparison.json").write_text(text + "\n")
+        print(text)
+        return 0
     found: dict[str, Any] = {}
     for part in get_args(MemberPart):
         policy, store = args.output / part / "policy", args.output / part / "episodes"
@@ -76,18 +83,25 @@ def run(verb: str, options: dict[str, str]) -> int:
 
 
 def figures(store: Path) -> dict[str, Any]:
-    """AUROC of disagreement and of the clock, and their difference, each with a 95 % interval by episode."""
+    """By task: AUROC of disagreement and of the clock, and their difference, with 95 % intervals by episode.
+
+    Episodes with random interventions are left out: there a failure may come of the intervention.
+    """
     with Store.open(store) as opened:
-        episodes = [opened.episode(i, ("policy",)) for i in range(len(opened))]
-    ours = steps([episode.policy.epistemic for episode in episodes], episodes)
-    clock = steps([episode.policy.stamp_s for episode in episodes], episodes)
-    return {
-        "episodes": len(episodes),
-        "with a failure": sum(first_onset_s(episode) < np.inf for episode in episodes),
-        "disagreement": vars_of(auroc(ours)),
-        "clock": vars_of(auroc(clock)),
-        "difference": vars_of(auroc_difference(ours, clock)),
-    }
+        metas = [(index, meta) for index, meta in enumerate(opened.metas()) if not meta.random_interventions]
+        found: dict[str, Any] = {"policy": metas[0][1].policy_hash}
+        for task in sorted({meta.task for _, meta in metas}):
+            episodes = [opened.episode(index, ("policy",)) for index, meta in metas if meta.task == task]
+            ours = steps([episode.policy.epistemic for episode in episodes], episodes)
+            clock = steps([episode.policy.stamp_s for episode in episodes], episodes)
+            found[task] = {
+                "episodes": len(episodes),
+                "with a failure": sum(first_onset_s(episode) < np.inf for episode in episodes),
+                "disagreement": vars_of(auroc(ours)),
+                "clock": vars_of(auroc(clock)),
+                "difference": vars_of(auroc_difference(ours, clock)),
+            }
+    return found
 
 
 def vars_of(estimate: Any) -> dict[str, float]:
