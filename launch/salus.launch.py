@@ -44,6 +44,11 @@ ARGUMENTS = [
         "policy", default_value="models/tinyvla-small", description="Checkpoint folder, name, or name:path."
     ),
     DeclareLaunchArgument(
+        "device",
+        default_value="",
+        description="Device of a TinyVLA: auto, cpu or cuda; empty: what the policy says.",
+    ),
+    DeclareLaunchArgument(
         "monitor",
         default_value="models/monitor",
         description="Checkpoint of the monitor; not started where the gate's parameter monitor is 'absent'.",
@@ -79,7 +84,10 @@ def describe(context: LaunchContext) -> list:
 
     # A policy or monitor that starts again only feeds the gate, which holds until a person resets it.
     again = {"respawn": True, "respawn_delay": 1.0}
-    policy = lifecycle("policy", {"policy": value(context, "policy")}, **again)
+    checkpoint, device = value(context, "policy"), value(context, "device")
+    if device:
+        checkpoint += f"{'&' if '?' in checkpoint else '?'}device={device}"
+    policy = lifecycle("policy", {"policy": checkpoint}, **again)
     monitor = lifecycle("monitor", {"monitor": value(context, "monitor")}, **again)
     gate = lifecycle(
         "intervention",
