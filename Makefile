@@ -4,7 +4,7 @@ ARGS ?=
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 
-.PHONY: setup demo docs test bench clean lint results
+.PHONY: setup demo docs test bench clean lint results proof faults soak mutation
 
 setup:
 	@$(PYTHON) scripts/setup_env.py
@@ -27,6 +27,25 @@ bench: setup
 # Remakes every figure of the docs from the seeds on: hours. `make results ARGS=--list` says what is missing.
 results: setup
 	@.venv/bin/python scripts/results.py $(ARGS)
+
+# The gate's guarantees on thousands of hostile histories each, and every table of the docs: an hour or two.
+proof: setup
+	@HYPOTHESIS_PROFILE=thorough .venv/bin/python -m pytest -n 2 --dist loadgroup --timeout 14400 test/intervention $(ARGS)
+	@.venv/bin/python scripts/safety_docs.py --check
+
+# Every fault of docs/safety.md, 20 times each on live nodes; nothing else should run. ARGS="-k policy" runs some.
+faults: setup
+	@SALUS_FAULT_REPEATS=20 SALUS_FAULT_RESULTS=docs/faults.json .venv/bin/python -m pytest test/faults $(ARGS)
+	@.venv/bin/python scripts/safety_docs.py
+
+# The gate for an hour at full rate; ARGS="--duration 60" for less.
+soak: setup
+	@.venv/bin/python test/faults/soak.py --output docs/soak.json $(ARGS)
+	@.venv/bin/python scripts/safety_docs.py
+
+# How many small changes to the gate's code its tests notice; ARGS names files. Hours for all of them.
+mutation: setup
+	@.venv/bin/python test/mutation/run.py $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

@@ -22,6 +22,7 @@ PAGE = DOCS / "mode-machine.html"
 SAFETY = DOCS / "safety.md"
 TEMPLATE = Path(__file__).parent / "mode_machine.html"
 FAULTS = DOCS / "faults.json"
+LATENCY = DOCS / "bench-gate.json"
 SOAK = DOCS / "soak.json"
 MUTATION = DOCS / "mutation.json"
 
@@ -96,13 +97,27 @@ def faults_table(results: dict[str, dict[str, object]]) -> str:
     )
 
 
+def latency_table(bench: dict[str, object]) -> str:
+    """What ``salus bench gate`` measured."""
+    lines = ["| figure | measured | reference | ratio | reference is |", "|---|---|---|---|---|"]
+    for row in bench["parts"]["gate"]:
+        compared = "reference" in row
+        lines.append(
+            f"| {row['name']} | {row['value']:.3g} {row['unit']} | "
+            + (f"{row['reference']:.3g} {row['unit']} | {row['ratio']:.2f}" if compared else " | ")
+            + f" | {row.get('reference_name', '')} |"
+        )
+    machine = f"{bench['processor']}, {bench['cores']} cores, Python {bench['python']}"
+    return "\n".join([*lines, "", f"Measured on {bench['date']}: {machine}; nothing else ran."])
+
+
 def soak_table(result: dict[str, object]) -> str:
     """What the soak measured."""
     period, memory = result["command_period_ms"], result["memory_mb"]
     lines = [
         "| | |",
         "|---|---|",
-        f"| time at full rate | {result['duration_s'] / 60:.0f} min |",
+        f"| time, without the pauses | {result['duration_s'] / 60:.0f} min |",
         f"| commands heard, states heard | {result['commands']}, {result['states']} |",
         f"| time between commands, p50 / p99 / p99.9 | "
         f"{period['p50']:.1f} / {period['p99']:.1f} / {period['p99.9']:.1f} ms |",
@@ -188,6 +203,7 @@ def tables(edges: Iterable[Edge]) -> dict[str, str]:
     made = {"causes": causes_table(), "transitions": transitions_table(edges)}
     for name, path, table in (
         ("faults", FAULTS, faults_table),
+        ("latency", LATENCY, latency_table),
         ("soak", SOAK, soak_table),
         ("mutation", MUTATION, mutation_table),
     ):

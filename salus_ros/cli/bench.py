@@ -27,6 +27,7 @@ PARTS: Final = {
     "data": "collecting episodes, and reading them",
     "policy": "image to chunk, the shipped policy and the 400M architecture",
     "monitor": "from a policy output to a prediction",
+    "gate": "the live gate beside a bare relay: latency, stops, processor share",
 }
 """Module in ``salus_ros.bench`` to what it measures, in the order in which they run."""
 

@@ -148,7 +148,7 @@ class Gate:
         self._rest_since_s: float | None = None
         self._idle_since_s: float | None = None
         self._retrace_due = self._retracing = False
-        self._asked_s = -math.inf
+        self._asked_for = 0
         self._gripper_sent_m = math.nan
         self._lost = False
         self._driven.clear()
@@ -203,7 +203,7 @@ class Gate:
                 # When no time has passed, what was sent last still holds.
                 command = self._checked(self._motion)
                 senses.tracking.command(self._motion.position)
-        request_replan = self._ask(now_s)
+        request_replan = self._ask()
         would = max((t.mode for t in learned), default=None) if muted else None
         return self._decision(
             now_s, inputs, answers, command, gripper_m, would, refused, entered, request_replan
@@ -475,14 +475,15 @@ class Gate:
         self._senses.tracking.reset()
         self._settled, self._lost, self._retrace_due, self._retracing = True, False, False, False
 
-    def _ask(self, now_s: float) -> bool:
-        """Whether to ask the policy for a fresh plan now."""
+    def _ask(self) -> bool:
+        """Whether to ask the policy for a fresh plan now: once an attempt, since a policy that is asked again
+        begins again, and a slow one would never finish."""
         if not any(trigger.mode == Mode.REPLAN for trigger in self._modes.held):
-            self._asked_s = -math.inf
+            self._asked_for = 0
             return False
-        if now_s - self._asked_s < self.settings.replan_interval_s:
+        if self._asked_for == self._modes.replans:
             return False
-        self._asked_s = now_s
+        self._asked_for = self._modes.replans
         return True
 
     def _checked(self, motion: ArmMotion) -> JointTrajectory | None:

@@ -95,7 +95,7 @@ class Decision:
     gripper_opening_m: float | None = None
     """Set when the gripper's command changes; the gripper is left as it is otherwise."""
     request_replan: bool = False
-    """Ask the policy now for a fresh plan. Repeated at an interval until one is accepted."""
+    """Ask the policy now for a fresh plan: once for each attempt to replan."""
     stop_driver: bool = False
     """Call the driver's own stop now: set once at each entry into an emergency stop."""
     answers: tuple[Answer, ...] = ()

@@ -177,7 +177,10 @@ class GateSettings(BaseModel):
         2.0, gt=0, description="Wait this long for a plan that can be joined, then count an attempt [s]."
     )
     replan_interval_s: float = Field(
-        0.5, gt=0, description="The request for a new plan is repeated at this interval [s]."
+        0.5,
+        gt=0,
+        description="A request for a new plan that the policy has refused or not answered is repeated at "
+        "this interval [s].",
     )
     replan_grace_s: float = Field(
         0.5,

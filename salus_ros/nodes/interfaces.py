@@ -73,6 +73,8 @@ NODES: Final[dict[str, NodeInterface]] = {
         subscribes=(
             *(qos.JOINT_STATES, qos.POLICY_OUTPUT, qos.FAILURE_PREDICTION),
             qos.EMERGENCY_STOP_BUTTON,
+            # Not to read them: a second writer is noticed by its match.
+            *(qos.ARM_COMMAND, qos.GRIPPER_COMMAND),
         ),
         serves=(qos.EMERGENCY_STOP, qos.RESET, qos.RESOLVE_ASSISTANCE),
         calls=(*_DRIVER, qos.REQUEST_REPLAN),

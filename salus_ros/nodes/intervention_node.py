@@ -41,12 +41,14 @@ from salus_ros.nodes.conversions import (
     intervention_state_to_message,
     policy_output_from_message,
     prediction_from_message,
+    robot_state_from_message,
     trajectory_to_message,
 )
 from salus_ros.nodes.drivers import TriggerServices
 from salus_ros.nodes.lifecycle import ManagedNode, run_node, write_log
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.polling import subscribe
+from salus_ros.nodes.priority import take_priority
 from salus_ros.nodes.publishers import BoundPublisher, SoleWriter
 from salus_ros.nodes.robot import Robot, RobotSettings
 from salus_ros.types import Cause, FailurePrediction, InterventionState, Mode, PolicyOutput, RobotState
@@ -74,6 +76,11 @@ _SECOND_WRITER: Final = {
 }
 """The guarded topics, and what a second publisher on each is a cause of."""
 
+_NO_PLAN_WANTED: Final = frozenset(
+    {Mode.INACTIVE, Mode.NOMINAL, Mode.SLOW_DOWN, Mode.ASSIST, Mode.EMERGENCY_STOP}
+)
+"""Modes in which a request for a new plan that is still open is dropped."""
+
 _RESOLUTIONS: Final = {
     ResolveAssistance.Request.RESUME: RequestKind.RESUME,
     ResolveAssistance.Request.RETRY: RequestKind.RETRY,
@@ -94,6 +101,12 @@ class InterventionNodeSettings(GateSettings):
     )
     activation_timeout_s: float = Field(
         10.0, gt=0, description="How long an activation waits for fresh inputs before it is refused [s]."
+    )
+    realtime_priority: int = Field(
+        0,
+        ge=0,
+        le=99,
+        description="SCHED_FIFO priority of the process from its configuration on; 0 leaves it as it is.",
     )
     stop_services: tuple[str, ...] = Field(
         (qos.DRIVER_STOP,),
@@ -137,6 +150,8 @@ class InterventionNode(ManagedNode):
         self._published: tuple[Any, ...] = ()
         self._seconds_in = dict.fromkeys(Mode, 0.0)
         self._last_tick_s = time.monotonic()
+        self._replan_wanted = False
+        self._next_request_s = 0.0
         self._next_publication_s = self._next_look_s = self._next_collection_s = 0.0
 
         self._arm_publisher = self.create_lifecycle_publisher(
@@ -261,7 +276,12 @@ class InterventionNode(ManagedNode):
     # Transitions
 
     def configure(self) -> None:
-        """Start from the latch on disk, and keep garbage collection out of the loop from here on."""
+        """Start from the latch on disk, and keep garbage collection out of the loop from here on.
+
+        Raises:
+            SalusError: the priority asked for is not granted.
+        """
+        take_priority(self._settings.realtime_priority)
         self._gate = self._new_gate()
         gc.collect()
         gc.freeze()
@@ -329,7 +349,8 @@ class InterventionNode(ManagedNode):
         if not self._bound[qos.JOINT_STATES].obeyed(info["publisher_gid"]["data"]):
             return
         try:
-            self._newest_robot = self._robot.state(message)
+            # Without the fingers: an arm's driver and a gripper's may publish apart.
+            self._newest_robot = robot_state_from_message(message, self._robot.arm.joint_names)
         except SalusError as error:
             self._refuse(Cause.JOINT_STATE_INVALID, error)
 
@@ -476,10 +497,26 @@ class InterventionNode(ManagedNode):
             if answer.accepted and answer.request.kind is RequestKind.RESET:
                 self._bind_anew()
                 self._resume_services.call()
-        if decision.request_replan and self._replan_client.service_is_ready():
-            after = max(state.sequence, 0)
-            self._replan_client.call_async(RequestReplan.Request(after_sequence=after, reason=state.reason))
+        self._ask_policy(decision)
+
+    def _ask_policy(self, decision: Decision) -> None:
+        """Ask for a new plan until the policy has said that it makes one."""
+        state, now_s = decision.state, time.monotonic()
+        if decision.request_replan:
+            self._replan_wanted, self._next_request_s = True, now_s
+        elif state.mode in _NO_PLAN_WANTED:
+            self._replan_wanted = False
+        if not self._replan_wanted or now_s < self._next_request_s:
+            return
+        self._next_request_s = now_s + self._gate_settings.replan_interval_s
+        if self._replan_client.service_is_ready():
+            request = RequestReplan.Request(after_sequence=max(state.sequence, 0), reason=state.reason)
+            self._replan_client.call_async(request).add_done_callback(self.guard(self._replan_answered))
             self._counts["replans requested"] += 1
+
+    def _replan_answered(self, future: Any) -> None:
+        if future.result().accepted:
+            self._replan_wanted = False
 
     def _keep_latch(self, state: InterventionState) -> None:
         """On disk, so that a restart finds it; motion does not depend on it."""

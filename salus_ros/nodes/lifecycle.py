@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -246,7 +246,12 @@ def die_with_parent() -> None:
         sys.exit(1)
 
 
-def run_node(factory: Callable[[], GuardedNode], args: Sequence[str] | None = None) -> int:
+def run_node(
+    factory: Callable[[], GuardedNode],
+    args: Sequence[str] | None = None,
+    *,
+    make_executor: Callable[[], Executor] = SingleThreadedExecutor,
+) -> int:
     """The ``main`` of a node: start it, serve its callbacks until SIGINT or SIGTERM, end it well.
 
     Returns the exit code: 0 after a signal, 2 when what it was given is refused (one sentence on stderr).
@@ -261,12 +266,12 @@ def run_node(factory: Callable[[], GuardedNode], args: Sequence[str] | None = No
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     node: GuardedNode | None = None
-    executor: SingleThreadedExecutor | None = None
+    executor: Executor | None = None
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = factory()
         refuse_unknown(node)
-        executor = SingleThreadedExecutor()
+        executor = make_executor()
         executor.add_node(node)
         _spin(executor, node, signals)
         return 0
@@ -279,7 +284,7 @@ def run_node(factory: Callable[[], GuardedNode], args: Sequence[str] | None = No
         _end(node, executor)
 
 
-def _spin(executor: SingleThreadedExecutor, node: GuardedNode, signals: list[int]) -> None:
+def _spin(executor: Executor, node: GuardedNode, signals: list[int]) -> None:
     while rclpy.ok() and not signals:
         executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
     node.guard(node.request_stop)()
@@ -288,7 +293,7 @@ def _spin(executor: SingleThreadedExecutor, node: GuardedNode, signals: list[int
         executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
 
 
-def _end(node: GuardedNode | None, executor: SingleThreadedExecutor | None) -> None:
+def _end(node: GuardedNode | None, executor: Executor | None) -> None:
     if node is not None:
         node.guard(node.close)()
     if executor is not None:

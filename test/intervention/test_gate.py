@@ -249,6 +249,19 @@ def test_a_replan_retraces_slowly_what_was_driven_and_no_further() -> None:
     assert np.abs(places[-1] - places[60]).max() > 0.005, "it did not go back at all"
 
 
+def test_the_policy_is_asked_once_an_attempt_so_that_a_slow_one_can_finish() -> None:
+    world = moving(settings=GateSettings(policy_deadline_s=30.0))
+    world.risk = {"miss": 0.9}
+    world.until(Mode.REPLAN)
+    world.policy_on = False  # it thinks
+    world._in_flight.clear()
+    world.replan_requests = 1 if world.replan_requests else 0
+    world.run(GateSettings().replan_timeout_s - 0.2)
+    assert world.replan_requests == 1, "asked again, which makes the policy begin again"
+    world.until(Mode.ASSIST, timeout_s=20.0)
+    assert world.replan_requests == GateSettings().replan_attempts
+
+
 def test_risk_that_stays_uses_up_the_attempts_and_calls_a_person() -> None:
     world = moving()
     world.risk = {"miss": 0.9}

@@ -68,3 +68,22 @@ def test_a_full_disk_still_latches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "fsync", full)
     latch.write(RECORD)
     assert latch.read() is not None
+
+
+def test_a_latch_makes_the_folders_that_it_needs_and_leaves_nothing_beside_itself(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "salus" / "gate.latch"
+    LatchFile(path).write(LatchRecord(Cause.PERSON, "stopped"))
+    assert [one.name for one in path.parent.iterdir()] == ["gate.latch"]
+    assert LatchFile(path).read() == LatchRecord(Cause.PERSON, "stopped")
+
+
+def test_a_latch_that_cannot_be_read_says_which_file_and_why(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.latch"
+    damaged.write_text("{")
+    folder = tmp_path / "folder.latch"
+    folder.mkdir()
+    for path, why in ((damaged, "is damaged"), (folder, "cannot be read: ")):
+        record = LatchFile(path).read()
+        assert record is not None
+        assert record.cause == Cause.LATCH_RESTORED
+        assert str(path) in record.reason and why in record.reason

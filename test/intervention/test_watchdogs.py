@@ -98,3 +98,39 @@ def test_no_clock_is_not_sound(value: float) -> None:
     time.update(0.0, value)
     assert not time.sound
     assert time.step_s == 0.0
+
+
+def test_an_input_is_fresh_up_to_its_deadline_and_never_before_it_was_heard() -> None:
+    dogs = Watchdogs({"joints": 0.05, "policy": 0.3})
+    assert not dogs.fresh("joints", 0.0)
+    dogs.hear("joints", 1.0)
+    assert dogs.fresh("joints", 1.05)
+    assert not dogs.fresh("joints", 1.051)
+    assert not dogs.fresh("policy", 1.0)
+    assert (dogs.deadline_s("joints"), dogs.deadline_s("policy")) == (0.05, 0.3)
+
+
+def test_a_clock_that_was_never_heard_stands_and_is_not_sound() -> None:
+    clock = RosTime(0.01, 0.2, 0.2)
+    for heard in (False, True):
+        if heard:
+            clock.update(5.0, float("nan"))
+        assert (clock.step_s, clock.jumped, clock.stands, clock.sound) == (0.0, False, True, False)
+
+
+def test_a_clock_may_gain_twice_the_steady_step_and_the_jump_but_no_more() -> None:
+    for gain_s, jumped in ((0.39, False), (0.45, True), (30.0, True), (-0.01, True)):
+        clock = RosTime(0.01, 0.2, 0.2)
+        clock.update(100.0, 1000.0)
+        clock.update(100.1, 1000.0 + gain_s)
+        assert clock.jumped is jumped, f"a gain of {gain_s} s in 0.1 s"
+        assert clock.stands is False
+
+
+def test_over_a_jump_the_path_goes_on_by_steady_time() -> None:
+    clock = RosTime(0.01, 0.2, 0.2)
+    clock.update(100.0, 1000.0)
+    clock.update(100.004, 2000.0)
+    assert clock.step_s == pytest.approx(0.004)
+    clock.update(100.104, 9000.0)
+    assert clock.step_s == 0.01, "more than a period"

@@ -1,0 +1,152 @@
+"""``make mutation``: how many small changes to ``salus_ros/intervention/`` the tests notice.
+
+Runs mutmut in a folder of its own, where the package is copied without what the gate must not need, and
+writes the score of each file, with every survivor as a diff, into a JSON. mutmut brings another pytest, so it
+is installed beside the environment and not into it. Files that are finished are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+MUTMUT = "mutmut==3.8.1"
+NEEDED = frozenset(
+    """mutmut libcst textual setproctitle click coverage rich platformdirs markdown_it mdurl mdit_py_plugins
+    linkify_it uc_micro toml typing_extensions""".split()  # noqa: SIM905
+)
+COPIED = (
+    *("salus_ros/__init__.py", "salus_ros/types.py", "salus_ros/errors.py", "salus_ros/assets.py"),
+    *("salus_ros/robot", "salus_ros/intervention", "urdf", "test/conftest.py", "test/intervention"),
+)
+NOT_RUN = ("test_guarantees.py", "test_docs.py")
+"""Minutes for each mutant, or about other things; what survives without them may yet be noticed by them."""
+
+ALL_TESTS = ("test/intervention",)
+TESTS = {
+    "checks": ("test_small_parts.py",),
+    "contact": ("test_small_parts.py",),
+    "follower": ("test_follower.py",),
+    "latch": ("test_latch.py",),
+    "limits": ("test_small_parts.py",),
+    "modes": ("test_modes.py",),
+    "path": ("test_path.py", "test_follower.py"),
+    "retrace": ("test_small_parts.py",),
+    "risk": ("test_risk.py",),
+    "stop": ("test_stop.py", "test_follower.py"),
+    "tracking": ("test_small_parts.py",),
+    "watchdogs": ("test_watchdogs.py",),
+}
+"""A concept's own tests, where it has some; the files that tie the concepts together are tried on all."""
+
+CONFIG = """[mutmut]
+source_paths=salus_ros
+only_mutate=
+    salus_ros/intervention/{name}.py
+also_copy=
+    urdf
+    salus_ros
+pytest_add_cli_args=
+    -p
+    no:cacheprovider
+    -p
+    no:xdist
+pytest_add_cli_args_test_selection=
+    {tests}
+timeout_constant=20
+use_git_change_detection=False
+track_dependencies=False
+"""
+SHOW = """
+import json, sys
+from pathlib import Path
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+path = next(Path("salus_ros/intervention").glob(sys.argv[1].split(".")[2] + ".py"))
+print(json.dumps({name: get_diff_for_mutant(name, path=path) for name in sys.argv[1:]}))
+"""
+PYTEST = '[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\nmarkers = ["graph: starts nodes"]\n'
+
+
+def install(folder: Path) -> None:
+    """mutmut and what it needs, without what the environment has already."""
+    if (folder / "mutmut").is_dir():
+        return
+    complete = folder.with_suffix(".all")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", complete, MUTMUT], check=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in complete.iterdir():
+        if path.name.split("-")[0].removesuffix(".py") in NEEDED:
+            shutil.move(path, folder / path.name)
+    shutil.rmtree(complete)
+
+
+def mutate(name: str, folder: Path, tools: Path) -> dict[str, Any]:
+    """Mutate one file; returns its score and survivors."""
+    work = folder / name
+    shutil.rmtree(work, ignore_errors=True)
+    for part in COPIED:
+        source, target = ROOT / part, work / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", *NOT_RUN))
+        else:
+            shutil.copy(source, target)
+    tests = [f"test/intervention/{test}" for test in TESTS.get(name, ())] or ALL_TESTS
+    (work / "setup.cfg").write_text(CONFIG.format(name=name, tests="\n    ".join(tests)))
+    (work / "pyproject.toml").write_text(PYTEST)
+    environment = {**os.environ, "PYTHONPATH": f"{tools}", "HYPOTHESIS_PROFILE": "mutation", "COLUMNS": "200"}
+    subprocess.run(
+        [sys.executable, "-m", "mutmut", "run", "--max-children", "2"], cwd=work, env=environment, check=True
+    )
+    return collect(work, environment)
+
+
+def collect(work: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """What became of the mutants of one file."""
+    lines = subprocess.run(
+        [sys.executable, "-m", "mutmut", "results", "--all", "true"],
+        cwd=work, env=environment, check=True, capture_output=True, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    fates: dict[str, list[str]] = {}
+    for line in lines:
+        mutant, _, fate = line.strip().rpartition(": ")
+        fates.setdefault(fate, []).append(mutant)
+    killed = len(fates.get("killed", [])) + len(fates.get("timeout", [])) + len(fates.get("suspicious", []))
+    alive = [*fates.get("survived", []), *fates.get("no tests", [])]
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW, *alive],
+        cwd=work, env=environment, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    diffs = json.loads(shown) if alive else {}
+    return {"mutants": killed + len(alive), "killed": killed, "survivors": diffs}
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", help="modules of salus_ros/intervention (all)")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mutation", help="(%(default)s)")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    tools = folder / "tools"
+    install(tools)
+    found = sorted(path.stem for path in (ROOT / "salus_ros/intervention").glob("[!_]*.py"))
+    result_path = folder / "score.json"
+    score: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
+    for name in arguments.files or [name for name in found if name not in score]:
+        score[name] = mutate(name, folder, tools)
+        print(f"{name}: {score[name]['killed']} of {score[name]['mutants']} killed", flush=True)
+        result_path.write_text(json.dumps(score, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
