@@ -305,7 +305,7 @@ class SentBy:
 
 def received(subscription: Any, node: Any) -> bool:
     """Take a waiting prediction as the node does in a transition."""
-    node._take_waiting_prediction()
+    node._take_waiting()
     return node._newest_prediction is not None
 
 
