@@ -193,13 +193,21 @@ def test_a_mark_without_a_time_is_refused(store: Path) -> None:
 
 def test_the_verb_says_where_the_page_is_and_ends_with_ctrl_c(store: Path, capsys: Any) -> None:
     command = [sys.executable, "-m", "salus_ros.cli.main", "label", str(store), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("Open http://127.0.0.1:") and "/?token=" in line
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(60) == 0
-    process.stdout.close()
+    # Whoever runs the tests in the background may have switched Ctrl-C off for them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Open http://127.0.0.1:") and "/?token=" in line
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(60) == 0
+        process.stdout.close()
+    finally:
+        process.kill()
     assert main(["label", str(store / "robot"), "--port", "0"]) == 2
     assert main(["label", str(store.parent), "--port", "0"]) == 2
     assert "is no store and no bag" in capsys.readouterr().err
