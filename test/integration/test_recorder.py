@@ -76,6 +76,7 @@ def test_the_verb_records_under_a_namespace_until_ctrl_c(graph: Graph, tmp_path:
             message = JointState(name=["joint"], position=[float(i)])
             message.header.stamp.sec = 100 + i
             publisher.publish(message)
+            graph.spin_for(0.02)  # as a driver would: a burst of twenty outruns the queue of ten
         graph.spin_for(1.0)
         recorder.send_signal(signal.SIGINT)
         assert recorder.wait(REACT_S) == 0
