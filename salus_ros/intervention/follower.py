@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from salus_ros.intervention.path import JointPath
-from salus_ros.intervention.stop import SpeedProfile, brake
+from salus_ros.intervention.stop import SpeedProfile, brake, rest_due_s
 from salus_ros.types import Floats, JointTrajectory
 
 _GRID_S: Final = 0.01
@@ -166,7 +166,8 @@ class Follower:
         into a jerk."""
         times = np.array(self._profile.time_s) - self._elapsed_s
         keep = times >= min(self._limits.lead_s - 1e-9, times[-1])
-        times = np.maximum(times[keep], self._limits.period_s)
+        times = times[keep]
+        times[-1] = rest_due_s(float(times[-1]), self._limits.period_s)
         position, velocity, _ = self.path.at(np.array(self._profile.path_time_s)[keep])
         velocity = velocity * np.array(self._profile.speed)[keep, None]
         velocity[-1] = 0.0

@@ -17,6 +17,16 @@ from salus_ros.types import Floats, JointTrajectory
 _TAIL_POINTS: Final = 8
 _FRACTIONS: Final = np.arange(8) / 7.0
 _DURATIONS_S: Final = np.geomspace(0.03, 4.0, 40)
+_SOONEST_S: Final = 1e-3
+"""No point is nearer than this."""
+_STRETCH: Final = 2.5
+"""A cubic to rest that takes half as long again as the motion in hand brakes a third harder at its beginning;
+one that takes so much longer brakes less than a fifth harder, which the limits' reserve covers."""
+
+
+def rest_due_s(left_s: float, after_s: float) -> float:
+    """When the rest that is ``left_s`` away is due; ``after_s`` when the motion has as good as ended."""
+    return left_s if left_s >= _SOONEST_S else max(_STRETCH * left_s, after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +96,15 @@ class RestMove:
         return position[0], velocity[0]
 
     def trajectory_from(self, elapsed_s: float, first_s: float) -> JointTrajectory:
-        """What is left of it after ``elapsed_s``; its first point lies at least ``first_s`` ahead.
+        """What is left of it after ``elapsed_s``: its first point ``first_s`` ahead, or its end alone.
 
         A move that leads nowhere is its end alone: how the controller comes there is up to it.
         """
         left = self.duration_s - elapsed_s
         if left <= first_s or (self.start_rad is self.target_rad and not self.start_velocity_rad_s.any()):
             still = np.zeros_like(self.target_rad)[None]
-            return JointTrajectory(np.array([max(left, first_s)]), self.target_rad[None].copy(), still)
+            due = np.array([rest_due_s(left, first_s)])
+            return JointTrajectory(due, self.target_rad[None].copy(), still)
         times = first_s + (left - first_s) * _FRACTIONS
         position, velocity = self._at((elapsed_s + times) / self.duration_s)
         velocity[-1] = 0.0

@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from salus_ros.intervention.follower import Follower, MotionLimits
+from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.path import PathError, spline
 
 DT = 0.01
+LAST_LOOK = Limits(ARM, 0.0, (-2.0, -2.0, -2.0), (2.0, 2.0, 2.0))
 LIMITS = MotionLimits(
     ARM.velocity_limit_rad_s * 0.9,
     ARM.acceleration_limit_rad_s2 * 0.8,
@@ -56,6 +58,22 @@ def test_whatever_speed_is_asked_for_the_arm_stays_inside_its_limits(
     assert (np.abs(velocity) <= ARM.velocity_limit_rad_s * 1.001).all()
     acceleration = np.abs(np.diff(velocity, axis=0)) / DT
     assert (acceleration <= ARM.acceleration_limit_rad_s2 * 1.05).all(), acceleration.max(axis=0)
+
+
+@given(st.floats(0.1, 1.5), st.integers(10, 60), st.floats(0.0, 0.05), st.booleans())
+def test_however_late_a_stop_is_sent_what_is_left_of_it_stays_inside_the_limits(
+    rate: float, periods: int, left_s: float, again: bool
+) -> None:
+    follower = straight(rate)
+    for _ in range(periods):
+        follower.follow(1.0)
+        follower.advance(DT)
+    follower.stop()
+    follower.advance(max(follower.rest_in_s - left_s, 0.0))
+    if again:
+        follower.follow(1.0)
+    position, by_path_time, _ = follower.state()
+    assert LAST_LOOK.objection(position, by_path_time * follower.speed, follower.trajectory()) == ""
 
 
 def test_it_reaches_the_paths_own_timing_and_stops_at_its_end() -> None:

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.stop import SpeedProfile, brake, rest_move
 
+LAST_LOOK = Limits(ARM, 0.0, (-2.0, -2.0, -2.0), (2.0, 2.0, 2.0))
 V, A = ARM.velocity_limit_rad_s, ARM.acceleration_limit_rad_s2
 
 
@@ -34,10 +36,26 @@ def test_a_move_that_no_duration_allows_is_the_gentlest() -> None:
 def test_what_is_left_of_a_move_is_sent_from_where_it_is(elapsed_s: float) -> None:
     move = rest_move(HOME, np.full(7, 0.5), HOME + 0.05, V, A, 0.03)
     command = move.trajectory_from(elapsed_s, 0.03)
-    assert command.time_from_start_s[0] == pytest.approx(0.03)
-    assert np.allclose(command.position_rad[0], move.at(elapsed_s + 0.03)[0])
+    first_s = float(command.time_from_start_s[0])
+    left_s = move.duration_s - elapsed_s
+    if not 0.0 < left_s < 0.001:
+        assert first_s == pytest.approx(min(0.03, left_s) if left_s > 0.0 else 0.03)
+    assert np.allclose(command.position_rad[0], move.at(elapsed_s + first_s)[0])
     assert np.allclose(command.position_rad[-1], HOME + 0.05)
     assert not command.velocity_rad_s[-1].any()
+
+
+@given(
+    arrays(float, 7, elements=st.floats(-0.2, 0.2)),
+    arrays(float, 7, elements=st.floats(-0.1, 0.1)),
+    st.floats(0.0, 0.15),
+)
+def test_however_late_it_is_sent_what_is_left_of_a_move_stays_inside_the_limits(
+    velocity: np.ndarray, gap: np.ndarray, left_s: float
+) -> None:
+    move = rest_move(HOME, velocity, HOME + gap, 0.9 * V, 0.8 * A, 0.03)
+    elapsed_s = max(move.duration_s - left_s, 0.0)
+    assert LAST_LOOK.objection(*move.at(elapsed_s), move.trajectory_from(elapsed_s, 0.03)) == ""
 
 
 def test_braking_takes_the_distance_that_the_rate_allows() -> None:
