@@ -19,6 +19,8 @@ from salus_ros.types import Floats, InterventionState, PolicyOutput
 
 SAME_INSTANT_S: Final = 1e-6
 """Stamps closer than this are one: they are sums of periods, or seconds since 1970 in double precision."""
+SAME_PATH_TIME_S: Final = 1e-4
+"""The same for path times, which are sums of many rounded periods."""
 RECENT_S: Final = 0.1
 """Over how much of the history speeds are averaged."""
 AHEAD_S: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
@@ -56,7 +58,7 @@ class Plan:
 
     def gripper_at(self, path_time_s: float | Floats) -> Floats:
         """(...,), gripper opening commanded at path times, m: that of the newest point reached."""
-        index = np.searchsorted(self.time_s, np.asarray(path_time_s) + SAME_INSTANT_S, side="right") - 1
+        index = np.searchsorted(self.time_s, np.asarray(path_time_s) + SAME_PATH_TIME_S, side="right") - 1
         return np.asarray(self.output.chunk.gripper_opening_m)[np.clip(index, 0, len(self.time_s) - 1)]
 
     def tool_at(self, path_time_s: float | Floats) -> Floats:

@@ -191,6 +191,23 @@ def test_an_obstacle_on_the_planned_path_is_foreseen_before_it_is_near(perceptio
     assert towards["geometry.time_to_contact"] < away["geometry.time_to_contact"] == 1.0
 
 
+def test_a_plan_that_stands_at_its_lowest_is_there_when_it_arrives_whatever_is_rounded(
+    perception: Perception,
+) -> None:
+    low_rad = HOME_RAD + np.array([0.0, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0])
+    for t in np.arange(0.0, 1.0 + 1e-9, 0.01):
+        perception.inputs.robot(robot_state(float(t), low_rad))
+    joints = np.tile(low_rad, (len(TIMES_S), 1))
+    arrived = float(TIMES_S[0]) + 0.25
+    joints[:, 3] -= 0.2 * np.minimum(TIMES_S / arrived, 1.0)
+    joints[:, 3] -= np.where(TIMES_S > arrived, 1e-12 * np.arange(len(TIMES_S)), 0.0)
+    perception.inputs.policy(policy_output(1.0, joints=joints))
+    perception.inputs.points(obstacle(perception, np.array([0.0, 0.6, 0.03])))
+    assert look(perception, 1.0)["geometry.floor_in"] == pytest.approx(0.3), (
+        f"the plan reaches its lowest place {arrived:g} s on and stays there"
+    )
+
+
 def test_a_closing_gripper_with_nothing_between_shows(perception: Perception) -> None:
     for t in np.arange(0.0, 1.0, 0.01):
         perception.inputs.robot(robot_state(float(t), opening_m=0.08 - 0.07 * float(t)))

@@ -22,6 +22,7 @@ from salus_ros.types import Floats
 LOAD_M: Final = 0.045
 """What lies nearer to the middle of the held points is taken as part of what is held."""
 MIN_LOAD_POINTS: Final = 3
+SAME_PLACE_M: Final = 1e-3
 ALONG: Final = tuple(range(1, len(AHEAD_S)))
 """Steps of the plan whose clearances are signals of their own."""
 
@@ -100,7 +101,7 @@ def _along(view: View, links: Floats, points_m: Floats, opening_m: float, now_m:
         "planned_approach": now_m - float(clear.min()),
         "time_to_contact": AHEAD_S[touching[0]] if len(touching) else 1.0,
         "floor": float(floor.min()),
-        "floor_in": AHEAD_S[int(floor.argmin())],
+        "floor_in": _soonest(floor),
     }
     return values | {f"clearance_{a}": float(clear[a]) for a in ALONG}
 
@@ -140,8 +141,14 @@ def _load(seen: Scenery, tool: Floats, tools: Floats, cap_m: float) -> dict[str,
     nearest = np.sqrt(np.maximum(squared.min(axis=(1, 2)), 0.0))
     return values | {
         "load_clearance": float(min(nearest.min(), cap_m)),
-        "load_contact_in": AHEAD_S[int(nearest.argmin())],
+        "load_contact_in": _soonest(nearest),
     }
+
+
+def _soonest(along_m: Floats) -> float:
+    """Path time at which the smallest of lengths (A,) along the plan is reached, to the millimetre: where the
+    arm is to stand for a while, rounding does not decide."""
+    return AHEAD_S[int(np.argmax(along_m <= along_m.min() + SAME_PLACE_M))]
 
 
 def _distances(capsules: Capsules, points_m: Floats, cap_m: float) -> Floats:
