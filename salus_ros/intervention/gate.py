@@ -48,6 +48,8 @@ _NEWER_PLAN: Final = frozenset(
 )
 """Requests after which only a plan newer than them moves the arm."""
 
+_NAMED_LATE: Final = frozenset({Cause.SECOND_COMMAND_PUBLISHER, Cause.SECOND_POLICY_PUBLISHER})
+
 _GRIPPER_STEP_M: Final = 5e-4
 _HISTORY: Final = 150
 
@@ -549,14 +551,18 @@ class Gate:
         )
 
     def _why(self, trigger: Trigger, entered: bool) -> str:
-        """The cause in one sentence; what made it present is kept as long as the mode lasts."""
+        """The cause in one sentence; what made it present is kept as long as the mode lasts.
+
+        Save for a second writer, whose name the graph may come to know only after it was noticed.
+        """
         detail = self._senses.details.get(trigger.cause, "")
         if trigger.cause == Cause.LATCH_RESTORED:
             detail = self._latched_reason
         if trigger.cause == Cause.EXCEPTION:
             detail = detail or self._fault
         text = REASONS[trigger.cause] + (f": {detail}" if detail else "")
-        if entered or not self._reason.startswith(REASONS[trigger.cause]):
+        renamed = trigger.cause in _NAMED_LATE and detail != ""
+        if entered or renamed or not self._reason.startswith(REASONS[trigger.cause]):
             self._reason = text
         return self._reason
 

@@ -153,6 +153,15 @@ def test_a_fault_seen_from_outside_stops_the_arm(cause: Cause, mode: Mode) -> No
     assert time_to_rest(world) <= REST_S
 
 
+def test_a_second_writer_is_named_as_soon_as_its_name_is_known_and_stays_named() -> None:
+    world = moving()
+    for detail in ("a node not known by name yet", "/rogue"):
+        world.faults = (Fault(Cause.SECOND_POLICY_PUBLISHER, detail),)
+        assert detail in world.step().state.reason
+    world.faults = ()
+    assert "/rogue" in world.step().state.reason
+
+
 def test_an_arm_that_does_not_follow_is_slowed_then_held_where_it_is() -> None:
     world = moving()
     world.arm_follows = False

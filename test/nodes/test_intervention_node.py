@@ -171,7 +171,7 @@ def test_a_second_command_publisher_is_named_and_latches(around: Surroundings, r
     around.until(Mode.EMERGENCY_STOP)
     assert "/intervention_node" in around.newest(), around.newest()
     # It latches on the event of the graph at once, which may be before the graph knows the other's name.
-    assert "/rogue" in around.newest() or "not known by name yet" in around.newest(), around.newest()
+    around.graph.spin_until(lambda: "/rogue" in around.newest(), REACT_S, "the name of the other writer")
     around.graph.spin_until(lambda: around.driver_stops > 0, REACT_S, "the driver's stop")
     assert not around.trigger(qos.RESET).success, "reset while the cause stands"
     rogue.destroy_node()
@@ -183,7 +183,7 @@ def test_only_the_policy_bound_at_activation_is_obeyed(around: Surroundings, rog
     publisher = rogue.create_publisher(PolicyOutput, qos.POLICY_OUTPUT, qos.profile(qos.POLICY_OUTPUT))
     publisher.publish(around.plan())
     around.until(Mode.HOLD)
-    assert "/rogue" in around.newest() or "not known by name yet" in around.newest(), around.newest()
+    around.graph.spin_until(lambda: "/rogue" in around.newest(), REACT_S, "the name of the other policy")
     rogue.destroy_node()
     around.until(Mode.NOMINAL)
 
