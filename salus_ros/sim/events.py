@@ -47,6 +47,12 @@ class EventSettings(BaseModel):
     loss_time_s: float = Field(
         0.05, gt=0, description="A held object is lost after so long without both fingers on it."
     )
+    opening_m: float = Field(
+        0.005,
+        gt=0,
+        description="A command wider by this than the tightest since the grasp opens the hand: a policy may let "
+        "go slowly, and the object is out before the command is wider than it.",
+    )
     success_time_s: float = Field(0.15, gt=0, description="The goal must stay reached for so long.")
 
 
@@ -94,13 +100,17 @@ class DropRule:
         self._settings, self._task = settings, task
         self._held = -1
         self._last_held_s = 0.0
-        self._command_m = 0.0
+        self._tightest_m = 0.0
         self._released = False
 
     def update(self, truth: Truth) -> Onset | None:
         """Look at one control period. The onset is the moment when the fingers lost the object."""
         if truth.held >= 0:
-            opening = truth.gripper_command_m > truth.cube_size_m[truth.held]
+            command_m = truth.gripper_command_m
+            self._tightest_m = min(self._tightest_m, command_m) if self._held >= 0 else command_m
+            opening = command_m > min(
+                truth.cube_size_m[truth.held], self._tightest_m + self._settings.opening_m
+            )
             # Opening must be commanded over the goal while the object is still in the hand.
             self._released = opening and truth.held == truth.target and self._task.release_allowed(truth)
             self._held, self._last_held_s = truth.held, truth.time_s

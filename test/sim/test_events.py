@@ -114,6 +114,16 @@ def test_an_object_let_go_over_the_bin_is_no_drop():
     assert not drops([HELD] * 5 + [at(OPENING, OVER_BIN)] * 3 + [truth(cube=OVER_BIN)] * 20)
 
 
+def test_a_hand_that_opens_slowly_over_the_bin_lets_go_before_it_is_wider_than_the_object():
+    opening = [replace(HELD, gripper_command_m=0.001 * i) for i in range(8)]
+    assert not drops([HELD] * 5 + [at(moment, OVER_BIN) for moment in opening] + [truth(cube=OVER_BIN)] * 20)
+
+
+def test_a_command_that_wavers_is_no_opening():
+    wavers = [replace(HELD, gripper_command_m=0.004 * (i % 2)) for i in range(8)]
+    assert drops([at(moment, OVER_BIN) for moment in wavers] + [at(GONE, OVER_BIN)] * 20)
+
+
 def test_an_object_let_go_beside_the_bin_is_a_drop():
     beside = np.array([0.5, 0.3 - 0.075, 0.2])
     assert drops([HELD] * 5 + [at(OPENING, beside)] * 3 + [truth(cube=beside)] * 20)
