@@ -50,8 +50,8 @@ class EventSettings(BaseModel):
     opening_m: float = Field(
         0.005,
         gt=0,
-        description="A command wider by this than the tightest since the grasp opens the hand: a policy may let "
-        "go slowly, and the object is out before the command is wider than it.",
+        description="A command wider by this than the tightest since the grasp opens the hand: a policy may "
+        "let go slowly, and the object is out before the command is wider than it.",
     )
     success_time_s: float = Field(0.15, gt=0, description="The goal must stay reached for so long.")
 

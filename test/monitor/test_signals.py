@@ -200,7 +200,7 @@ def test_a_plan_that_stands_at_its_lowest_is_there_when_it_arrives_whatever_is_r
     joints = np.tile(low_rad, (len(TIMES_S), 1))
     arrived = float(TIMES_S[0]) + 0.25
     joints[:, 3] -= 0.2 * np.minimum(TIMES_S / arrived, 1.0)
-    joints[:, 3] -= np.where(TIMES_S > arrived, 1e-12 * np.arange(len(TIMES_S)), 0.0)
+    joints[:, 3] -= np.where(arrived < TIMES_S, 1e-12 * np.arange(len(TIMES_S)), 0.0)
     perception.inputs.policy(policy_output(1.0, joints=joints))
     perception.inputs.points(obstacle(perception, np.array([0.0, 0.6, 0.03])))
     assert look(perception, 1.0)["geometry.floor_in"] == pytest.approx(0.3), (
