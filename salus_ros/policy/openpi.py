@@ -22,6 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from salus_ros.errors import SalusError
 from salus_ros.policy import uncertainty
 from salus_ros.policy.options import settings_of, split_options
+from salus_ros.policy.outputs import Outputs
 from salus_ros.types import ActionChunk, Floats, Image, Observation, PolicyOutput
 
 JOINTS: Final = 7
@@ -65,8 +66,6 @@ class OpenPiPolicy:
     def __init__(self, settings: OpenPiSettings) -> None:
         self._settings = settings
         self.action_period_s = settings.action_period_s
-        self._sequence = 0
-        self._before: ActionChunk | None = None
         self._connection: ClientConnection | None = None
         self._open = contextlib.ExitStack()
         self.metadata = self._connect()
@@ -74,10 +73,11 @@ class OpenPiPolicy:
         self.hash = uncertainty.hash_of(
             self.name, settings.model_dump_json(exclude={"seed", "timeout_s"}), repr(self.metadata)
         )
+        self._outputs = Outputs(self.name, self.hash)
 
     def reset(self, seed: int | None = None) -> None:
         """Forget the chunk before. The server has no memory, and draws by itself."""
-        self._before = None
+        self._outputs.forget()
 
     def close(self) -> None:
         """End the connection."""
@@ -90,22 +90,7 @@ class OpenPiPolicy:
         request = pack(self._request(observation))
         samples = np.stack([self._ask(request) for _ in range(self._settings.draws)])
         chunk = self._to_chunk(observation, samples.mean(axis=0))
-        drawn = samples[None].astype(np.float32)
-        output = PolicyOutput(
-            sequence=self._sequence,
-            policy_name=self.name,
-            policy_hash=self.hash,
-            instruction=observation.instruction,
-            chunk=chunk,
-            uncertainty=uncertainty.of_samples(
-                drawn, overlap=uncertainty.overlap_divergence(self._before, chunk)
-            ),
-            samples=drawn,
-            inference_time_s=float("nan"),
-        )
-        self._sequence += 1
-        self._before = chunk
-        return output
+        return self._outputs.next(observation, chunk, samples[None].astype(np.float32))
 
     @property
     def _address(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from salus_ros.assets import asset
 from salus_ros.policy import uncertainty
 from salus_ros.policy.options import settings_of, split_options
+from salus_ros.policy.outputs import Outputs
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import ActionChunk, Observation, PolicyOutput
 
@@ -40,15 +41,14 @@ class RandomPolicy:
         self.hash = uncertainty.hash_of(self.name, settings.model_dump_json(exclude={"seed"}))
         self.action_period_s = settings.action_period_s
         self._settings, self._arm = settings, arm
-        self._sequence = 0
+        self._outputs = Outputs(self.name, self.hash)
         self._rng = np.random.default_rng(settings.seed)
-        self._before: ActionChunk | None = None
 
     def reset(self, seed: int | None = None) -> None:
         """Forget the chunk before; with a seed, begin its motion."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self._before = None
+        self._outputs.forget()
 
     def act(self, observation: Observation) -> PolicyOutput:
         """One chunk; see ``Policy.act``."""
@@ -59,21 +59,7 @@ class RandomPolicy:
         path = np.clip(start + times[:, None] * speed, arm.position_lower_rad, arm.position_upper_rad)
         chunk = ActionChunk(observation.stamp_s, times, path, np.full(STEPS, 0.08 * self._rng.integers(2)))
         samples = self._rng.normal(size=(settings.members, settings.draws, STEPS, 10)).astype(np.float32)
-        output = PolicyOutput(
-            sequence=self._sequence,
-            policy_name=self.name,
-            policy_hash=self.hash,
-            instruction=observation.instruction,
-            chunk=chunk,
-            uncertainty=uncertainty.of_samples(
-                samples, overlap=uncertainty.overlap_divergence(self._before, chunk)
-            ),
-            samples=samples,
-            inference_time_s=float("nan"),
-        )
-        self._sequence += 1
-        self._before = chunk
-        return output
+        return self._outputs.next(observation, chunk, samples)
 
 
 def load(path: Path | None, seed: int) -> RandomPolicy:

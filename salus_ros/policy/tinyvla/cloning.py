@@ -136,10 +136,6 @@ class Source:
         return actions.tool_state(self.arm, position_rad, still, opening_m, STATE_DIM).astype(np.float32)
 
 
-def _images(episode: Episode, cameras: tuple[str, ...], rows: list[int]) -> list[Image]:
-    return [episode.frames[camera].image(row) for camera, row in zip(cameras, rows, strict=True)]
-
-
 def _interpolated(when_s: Floats, stamp_s: Floats, values: Floats) -> Floats:
     """Values (N, J) at times (...): (..., J); held beyond both ends."""
     columns = [np.interp(when_s, stamp_s, values[:, j]) for j in range(values.shape[1])]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from salus_ros.assets import asset
 from salus_ros.errors import SalusError
 from salus_ros.policy import action as actions
-from salus_ros.policy import uncertainty
+from salus_ros.policy.outputs import Outputs
 from salus_ros.policy.tinyvla import checkpoint, preprocessing
 from salus_ros.policy.tinyvla.aggregation import TemporalAggregation
 from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
@@ -24,8 +24,8 @@ from salus_ros.types import ActionChunk, Floats, Floats32, Observation, PolicyOu
 
 URDF = "urdf/salus_arm.urdf"
 
-_Saved = tuple[int, torch.Tensor, torch.Tensor, ActionChunk | None]
-"""Sequence number, generator, noise, and the chunk before."""
+_Saved = tuple[tuple[int, ActionChunk | None], torch.Tensor, torch.Tensor]
+"""Moment of the outputs, generator, noise."""
 
 
 class TinyVlaPolicySettings(BaseModel):
@@ -96,10 +96,9 @@ class TinyVlaPolicy:
         self._engine = Engine(loaded.model, settings.device, settings.precision)
         self._arm, self._ik = arm, ik
         self._prompts: dict[str, Text] = {}
-        self._sequence = 0
+        self._outputs = Outputs(self.name, self.hash)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._noise = torch.empty(0)
-        self._before: ActionChunk | None = None
         self._aggregation = TemporalAggregation(self.action_period_s)
         self.reset()
 
@@ -120,16 +119,17 @@ class TinyVlaPolicy:
             self._generator.manual_seed(seed)
         shape = (self.settings.draws, 1, self.config.chunk_size, self.config.action_dim)
         self._noise = torch.randn(shape, generator=self._generator)
-        self._before = None
+        self._outputs.forget()
         self._aggregation.reset()
 
     def save(self) -> object:
         """See ``Rewindable.save``."""
-        return self._sequence, self._generator.get_state(), self._noise, self._before
+        return self._outputs.save(), self._generator.get_state(), self._noise
 
     def restore(self, state: object) -> None:
         """See ``Rewindable.restore``."""
-        self._sequence, generator, self._noise, self._before = cast(_Saved, state)
+        moment, generator, self._noise = cast(_Saved, state)
+        self._outputs.restore(moment)
         self._generator.set_state(generator)
 
     def act(self, observation: Observation) -> PolicyOutput:
@@ -147,24 +147,13 @@ class TinyVlaPolicy:
                 "The policy computed a chunk that is not finite; its weights or inputs are broken."
             )
         chunk = self._to_chunk(observation, pose, samples)
-        result = PolicyOutput(
-            sequence=self._sequence,
-            policy_name=self.name,
-            policy_hash=self.hash,
-            instruction=observation.instruction,
-            chunk=chunk,
-            uncertainty=uncertainty.of_samples(
-                samples,
-                velocity_field_disagreement=drawn.disagreement,
-                overlap=uncertainty.overlap_divergence(self._before, chunk),
-                latent=drawn.latent,
-            ),
-            samples=samples,
-            inference_time_s=float("nan"),
+        return self._outputs.next(
+            observation,
+            chunk,
+            samples,
+            velocity_field_disagreement=drawn.disagreement,
+            latent=drawn.latent,
         )
-        self._sequence += 1
-        self._before = chunk
-        return result
 
     def _to_chunk(self, observation: Observation, pose: Floats, samples: Floats32) -> ActionChunk:
         extensions = self.config.extensions
