@@ -60,4 +60,5 @@ def generate_launch_description() -> LaunchDescription:
             ),
         ]
     )
-    return LaunchDescription([robot_file, gripper, stop, salus])
+    # SALUS first: it checks the arguments, and a wrong one must start nothing.
+    return LaunchDescription([robot_file, salus, gripper, stop])

@@ -39,13 +39,22 @@ ARGUMENTS = [
 ]
 
 
-def simulator(context: LaunchContext) -> list:
-    parameters = {
+def scene(context: LaunchContext) -> dict:
+    return {
         "seed": whole_number(context, "seed"),
         "task": value(context, "task"),
         "disturbance": value(context, "disturbance"),
         "real_time_factor": real_number(context, "real_time_factor"),
     }
+
+
+def check(context: LaunchContext) -> list:
+    """Before the included file starts anything."""
+    scene(context)
+    return []
+
+
+def simulator(context: LaunchContext) -> list:
     # The included file has declared these two by now.
     config_file = parameter_file(context, "config_file")
     return [
@@ -53,7 +62,7 @@ def simulator(context: LaunchContext) -> list:
             package="salus_ros",
             executable="sim_node",
             namespace=namespace(context),
-            parameters=[*([str(config_file)] if config_file else []), parameters],
+            parameters=[*([str(config_file)] if config_file else []), scene(context)],
             output="screen",
             on_exit=ends_launch("the simulator has ended"),
         )
@@ -68,4 +77,4 @@ def generate_launch_description() -> LaunchDescription:
             "activate_gate": LaunchConfiguration("activate_gate"),
         }.items(),
     )
-    return LaunchDescription([*ARGUMENTS, salus, checked(simulator)])
+    return LaunchDescription([*ARGUMENTS, checked(check), salus, checked(simulator)])

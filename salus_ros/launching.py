@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import yaml
 from launch.actions import (
@@ -50,15 +50,12 @@ def switch(name: str, default: bool, description: str) -> DeclareLaunchArgument:
 
 
 def checked(describe: Callable[[LaunchContext], Sequence[Any]]) -> OpaqueFunction:
-    """What ``describe`` returns; its :class:`SalusError` ends the launch with that sentence."""
+    """What ``describe`` returns; its :class:`SalusError` ends the launch with that sentence and exit code 1.
 
-    def run(context: LaunchContext) -> Sequence[Any]:
-        try:
-            return describe(context)
-        except SalusError as error:
-            return [Shutdown(reason=str(error))]
-
-    return OpaqueFunction(function=run)
+    Raised, so that nothing that stands after it in the launch file is started; a ``Shutdown`` would let all
+    of it start first.
+    """
+    return OpaqueFunction(function=describe)
 
 
 def value(context: LaunchContext, name: str) -> str:
@@ -208,7 +205,8 @@ def configured(node: LifecycleNode) -> list[RegisterEventHandler]:
     name = node.node_executable
 
     async def configure(context: LaunchContext) -> None:
-        await _until_it_answers(node, context)
+        if not context.is_shutdown:  # else launch's own ROS node is gone
+            await _until_it_answers(node, context)
         if not context.is_shutdown:
             await context.emit_event(_change(node, Transition.TRANSITION_CONFIGURE))
 
@@ -216,7 +214,7 @@ def configured(node: LifecycleNode) -> list[RegisterEventHandler]:
         RegisterEventHandler(
             OnProcessStart(target_action=node, on_start=[OpaqueCoroutine(coroutine=configure)])
         ),
-        on_reaching(node, "unconfigured", [_end(name, "be configured")], coming_from="configuring"),
+        on_reaching(node, "unconfigured", [_fails(name, "be configured")], coming_from="configuring"),
         ends_if_refused(node),
     ]
 
@@ -228,7 +226,7 @@ def brought_up(node: LifecycleNode) -> list[RegisterEventHandler]:
         *configured(node),
         on_reaching(node, "inactive", [active], coming_from="configuring"),
         on_reaching(
-            node, "inactive", [_end(node.node_executable, "become active")], coming_from="activating"
+            node, "inactive", [_fails(node.node_executable, "become active")], coming_from="activating"
         ),
     ]
 
@@ -256,10 +254,17 @@ async def _until_it_answers(node: LifecycleNode, context: LaunchContext) -> None
 
 
 def ends_launch(reason: str) -> Callable[[Any, LaunchContext], Shutdown | None]:
-    """For ``on_exit`` of a node that nothing can go on without."""
+    """For ``on_exit`` of a node that nothing can go on without.
 
-    def ended(_event: Any, context: LaunchContext) -> Shutdown | None:
-        return None if context.is_shutdown else Shutdown(reason=reason)
+    The launch's exit code is 1 when that node failed, so that whoever started the launch can start it again.
+    """
+
+    def ended(event: Any, context: LaunchContext) -> Shutdown | None:
+        if context.is_shutdown:
+            return None
+        if event.returncode == 0:
+            return Shutdown(reason=reason)
+        raise SalusError(reason)
 
     return ended
 
@@ -267,12 +272,17 @@ def ends_launch(reason: str) -> Callable[[Any, LaunchContext], Shutdown | None]:
 def ends_if_refused(node: Any) -> RegisterEventHandler:
     """End the launch when a node that is else started again refuses what it was given."""
 
-    def ended(event: Any, context: LaunchContext) -> Shutdown | None:
-        refused = event.returncode == REFUSED and not context.is_shutdown
-        return _end(node.node_executable, "start") if refused else None
+    def ended(event: Any, context: LaunchContext) -> None:
+        if event.returncode == REFUSED and not context.is_shutdown:
+            _fail(node.node_executable, "start")
 
     return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
 
 
-def _end(name: str, what: str) -> Shutdown:
-    return Shutdown(reason=f"{name} could not {what}; its own sentence stands above")
+def _fails(name: str, what: str) -> OpaqueFunction:
+    return OpaqueFunction(function=lambda _context: _fail(name, what))
+
+
+def _fail(name: str, what: str) -> NoReturn:
+    """launch itself makes an exception its last words and exit code 1; a ``Shutdown`` would give 0."""
+    raise SalusError(f"{name} could not {what}; its own sentence stands above")

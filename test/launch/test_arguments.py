@@ -13,7 +13,7 @@ pytest.importorskip("launch_ros", reason=f"launch_ros is not installed: {REASON}
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, RegisterEventHandler
-from launch.event_handlers import OnShutdown
+from launch.event_handlers import OnProcessStart, OnShutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 from launch import LaunchDescription, LaunchService
@@ -22,14 +22,18 @@ SHARE = Path(get_package_share_directory("salus_ros"))
 FILES = sorted(path.name for path in (SHARE / "launch").glob("*.launch.py"))
 
 
-def run(name: str, arguments: dict[str, str]) -> str:
-    """Run a launch file until it ends by itself; returns why it did."""
+def run(name: str, arguments: dict[str, str]) -> tuple[str, list[str]]:
+    """Run a launch file until it fails by itself; returns why it did, and the processes that had started."""
     reasons: list[str] = []
+    started: list[str] = []
     service = LaunchService(noninteractive=True)
     service.include_launch_description(
         LaunchDescription(
             [
                 RegisterEventHandler(OnShutdown(on_shutdown=lambda event, _: reasons.append(event.reason))),
+                RegisterEventHandler(
+                    OnProcessStart(on_start=lambda event, _: started.append(event.process_name))
+                ),
                 IncludeLaunchDescription(
                     PythonLaunchDescriptionSource(str(SHARE / "launch" / name)),
                     launch_arguments=arguments.items(),
@@ -37,9 +41,9 @@ def run(name: str, arguments: dict[str, str]) -> str:
             ]
         )
     )
-    service.run()
-    assert len(reasons) == 1, "the launch ended without a reason"
-    return reasons[0]
+    assert service.run() == 1, "the exit code does not tell of the failure"
+    assert len(reasons) == 1, f"one reason, not {reasons}"
+    return reasons[0], started
 
 
 def declared(name: str) -> list[DeclareLaunchArgument]:
@@ -73,12 +77,17 @@ def test_every_argument_is_described_in_a_sentence(name: str) -> None:
         ("sim.launch.py", {"real_time_factor": "fast"}, "real_time_factor is 'fast'; give a number of 0"),
         ("sim.launch.py", {"real_time_factor": "nan"}, "real_time_factor is 'nan'"),
         ("record.launch.py", {"namespace": "a//b"}, "namespace is 'a//b'"),
+        ("robot.launch.py", {"robot_file": "/nowhere.yaml"}, "robot_file is '/nowhere.yaml'"),
+        ("fr3.launch.py", {"robot_file": "/nowhere.yaml"}, "robot_file is '/nowhere.yaml'"),
+        ("ur5e.launch.py", {"namespace": "a//b"}, "namespace is 'a//b'"),
     ],
 )
 def test_a_wrong_argument_ends_the_launch_with_a_sentence(
     name: str, arguments: dict[str, str], sentence: str
 ) -> None:
-    assert sentence in run(name, arguments)
+    reason, started = run(name, arguments)
+    assert sentence in reason
+    assert not started, "a node had started"
 
 
 @pytest.mark.parametrize("argument", ["use_sim_time", "shadow_mode", "activate_gate", "record", "console"])
@@ -105,16 +114,16 @@ def test_a_robot_must_be_named() -> None:
 @pytest.mark.graph
 def test_a_policy_that_is_refused_ends_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", "56")
-    reason = run("salus.launch.py", {"policy": "no-such-policy"})
-    assert reason == "policy_node could not be configured; its own sentence stands above"
+    reason, _ = run("salus.launch.py", {"policy": "no-such-policy"})
+    assert reason.endswith("policy_node could not be configured; its own sentence stands above")
 
 
 @pytest.mark.graph
 def test_a_recorder_that_is_refused_ends_the_launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", "56")
     (tmp_path / "precious").write_text("data")
-    reason = run("record.launch.py", {"path": str(tmp_path)})
-    assert reason == "the recorder has ended"
+    reason, _ = run("record.launch.py", {"path": str(tmp_path)})
+    assert reason.endswith("the recorder has ended")
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
