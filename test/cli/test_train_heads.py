@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from salus_ros.cli.demonstrations import collect
 from salus_ros.cli.main import main
-from salus_ros.cli.train_policy import collect
 from salus_ros.policy.registry import load_policy
 from salus_ros.policy.tinyvla import checkpoint
 

@@ -10,13 +10,9 @@ import torch
 from salus_ros.policy.tinyvla import checkpoint
 from salus_ros.policy.tinyvla.model import TinyVla
 from salus_ros.policy.tinyvla.tokenizer import train_tokenizer
-from salus_ros.policy.training import (
-    Demonstrations,
-    TrainingSettings,
-    image_processor,
-    small_configuration,
-    statistics_of,
-)
+from salus_ros.policy.training.architecture import image_processor, small_configuration
+from salus_ros.policy.training.demonstrations import Demonstrations, statistics_of
+from salus_ros.policy.training.settings import TrainingSettings
 from salus_ros.types import Observation, RobotState
 
 INSTRUCTIONS = tuple(f"put the {colour} cube in the bin" for colour in ("blue", "green", "red"))

@@ -9,7 +9,7 @@ from salus_ros.policy.tinyvla.denoising import Denoiser
 from salus_ros.policy.tinyvla.members import MemberLayerNorm, MemberLinear
 from salus_ros.policy.tinyvla.model import TinyVla
 from salus_ros.policy.tinyvla.unet import ConditionalUnet1D
-from salus_ros.policy.training import small_configuration
+from salus_ros.policy.training.architecture import small_configuration
 
 MEMBERS = 3
 

@@ -8,7 +8,11 @@ import torch
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.tokenizer import train_tokenizer
-from salus_ros.policy.training import Demonstrations, Trainer, TrainingSettings, small_configuration
+from salus_ros.policy.training.architecture import small_configuration
+from salus_ros.policy.training.demonstrations import Demonstrations
+from salus_ros.policy.training.settings import TrainingSettings
+from salus_ros.policy.training.trainer import Trainer
+from salus_ros.policy.training.validation import validate
 
 from .small import INSTRUCTIONS, WIDTHS, demonstrations
 
@@ -47,7 +51,7 @@ def test_a_resumed_run_has_the_same_weights_and_steps():
 def test_every_episode_belongs_to_as_many_members_as_asked():
     training = trainer()
     seen: dict[int, set[int]] = {}
-    for members, strata in training._groups:
+    for members, strata in training.batches.groups:
         for episode in training.data.episode[np.concatenate(strata)]:
             seen.setdefault(int(episode), set()).update(members)
     assert set(seen) == set(range(20)), "every episode is used"
@@ -58,14 +62,14 @@ def test_every_episode_belongs_to_as_many_members_as_asked():
 
 def test_each_member_learns_from_its_own_rows_only():
     training = trainer()
-    index = next(training._batches)
-    rows = training._rows(len(index))
+    index = next(training._indices)
+    rows = training.batches.rows(len(index))
     for member in range(SETTINGS.members):
         for row in rows[:, member].tolist():
             frame = index[row]
             assert any(
                 member in members and any(frame in frames for frames in strata)
-                for members, strata in training._groups
+                for members, strata in training.batches.groups
             )
 
 
@@ -81,7 +85,8 @@ def test_the_rate_ends_at_zero():
 
 
 def test_validation_names_every_instruction():
-    figures = trainer().validate(demonstrations(5, seed=1))
+    training = trainer()
+    figures = validate(training.average, training.inputs, training.statistics, demonstrations(5, seed=1))
     assert {f"first_frame_cm/{text}" for text in INSTRUCTIONS} <= set(figures)
     near = figures.pop("target_near_cm")
     assert np.isnan(near) or near > 0, "not available where no frame is near"
@@ -127,17 +132,17 @@ def two_task_trainer(settings: TrainingSettings = SETTINGS, data: Demonstrations
 
 def test_prompts_of_different_lengths_go_through_together_as_they_do_alone() -> None:
     training = two_task_trainer()
-    index = next(training._batches)
-    rows = training._rows(len(index))
+    index = next(training._indices)
+    rows = training.batches.rows(len(index))
     instruction = torch.from_numpy(training.data.instruction[index])
-    assert len(training._length[instruction].unique()) == 2, "the batch holds both lengths"
-    tokens = training.model.see(training._augment(training.data.images[index]))
+    assert len(training.inputs.length[instruction].unique()) == 2, "the batch holds both lengths"
+    tokens = training.model.see(training.inputs.pixels(training.data.images[index]))
     state = training._state[index]
     together = training._condition(tokens, instruction, state, rows)
     for row in range(len(rows)):
         for member in range(SETTINGS.members):
             frame = rows[row, member]
-            ids = training._ids[instruction[frame]][None]
+            ids = training.inputs.ids[instruction[frame]][None]
             hidden = training.model.think(training.model.embed(tokens[frame][None], ids))
             alone = training.model.embed_out.condition(hidden, state[frame][None])[0, member]
             torch.testing.assert_close(together[row, member], alone, rtol=1e-4, atol=1e-4)
@@ -147,7 +152,7 @@ def test_a_batch_holds_the_tasks_by_their_weights() -> None:
     settings = SETTINGS.model_copy(update={"batch": 18, "task_weights": {"stack": 2.0}})
     training = two_task_trainer(settings)
     for _ in range(5):
-        task = training.data.instruction[next(training._batches)]
+        task = training.data.instruction[next(training._indices)]
         assert [int((task == number).sum()) for number in (0, 1)] == [6, 12]
 
 
@@ -155,9 +160,9 @@ def test_what_is_not_in_the_scene_is_not_asked_for() -> None:
     training = two_task_trainer()
     present = torch.tensor([[1.0, 0.0]]).repeat(3 * 2, 1)
     present[::2] = 1.0
-    drawn = torch.stack([training._others(present) for _ in range(50)])
+    drawn = torch.stack([training.batches.other_instructions(present) for _ in range(50)])
     assert set(drawn[:, ::2].flatten().tolist()) == {0, 1}
-    total, parts = training.loss(next(training._batches))
+    total, parts = training.loss(next(training._indices))
     assert torch.isfinite(total) and all(np.isfinite(value) for value in parts.values())
 
 
@@ -168,8 +173,8 @@ def test_a_run_that_starts_from_a_policy_predicts_as_it_did_for_the_words_it_kne
     new.start_from(old.model, old_words, train_tokenizer(MANY).get_vocab())
     pixels, state = torch.randn(1, 2, 3, 64, 64), torch.randn(1, 13)
     same = INSTRUCTIONS.index(MANY[0])
-    before = old.model.condition(pixels, old._ids[same][None], state)
-    after = new.average.condition(pixels, new._ids[0][None], state)
+    before = old.model.condition(pixels, old.inputs.ids[same][None], state)
+    after = new.average.condition(pixels, new.inputs.ids[0][None], state)
     torch.testing.assert_close(after, before)
 
 

@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.model import IMAGE_TOKEN
-from salus_ros.policy.tinyvla.statistics import Statistics as Statistics
 from salus_ros.types import Floats32, Image
 
 SYSTEM = (
