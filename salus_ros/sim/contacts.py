@@ -32,6 +32,8 @@ class Contacts:
     cube_force_n: float
     """The same on cubes other than the named one. Where the task asks for one cube on the other, only arm and
     hand count on the latter."""
+    press_force_n: float
+    """Largest force of a named cube on the table: its weight, and what presses it down."""
 
 
 def gripped(contacts: Contacts, opening_m: float, cube_size_m: Floats) -> int:
@@ -80,7 +82,10 @@ def judge(
         # A cube that is pushed acts for the hand as one that is held does.
         moved = target
     fixed_n = cube_n = 0.0
+    press_n = dict.fromkeys((target, second), 0.0)
     for low, high, force_n in pairs:
+        if low == Owner.TABLE and high - Owner.CUBE in press_n:
+            press_n[high - Owner.CUBE] += force_n
         if low in _ROBOT and high >= Owner.CUBE:
             cube_n += force_n if high - Owner.CUBE != target else 0.0
         elif low in _ROBOT and high in _FIXED:
@@ -90,4 +95,4 @@ def judge(
             cube_n += 0.0 if asked else force_n
         elif moved >= 0 and high == Owner.CUBE + moved and low in _FIXED:
             fixed_n += 0.0 if task.is_goal_surface(_FIXED[low]) else force_n
-    return Contacts(int(both[0]) if both.size else -1, left | right, fixed_n, cube_n)
+    return Contacts(int(both[0]) if both.size else -1, left | right, fixed_n, cube_n, max(press_n.values()))

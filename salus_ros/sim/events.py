@@ -35,6 +35,12 @@ class EventSettings(BaseModel):
         description="Force on a cube not named that is a collision: half of what it takes to slide it.",
     )
     cube_time_s: float = Field(0.05, gt=0, description="For so long; a touch that moves nothing is shorter.")
+    press_force_n: float = Field(
+        60.0,
+        gt=0,
+        description="Force of a named cube on the table that is a collision: a hand that comes down on it. "
+        "Taking or pushing one presses it by less than 40 N, a hand that comes down on it by more than 100 N.",
+    )
     clear_time_s: float = Field(
         0.3, gt=0, description="A collision is over, and another may begin, after so long without force."
     )
@@ -177,6 +183,9 @@ class Referee:
         self._cube = CollisionRule(
             settings.cube_force_n, settings.cube_time_s, settings.clear_time_s, "cube not named"
         )
+        self._press = CollisionRule(
+            settings.press_force_n, settings.collision_time_s, settings.clear_time_s, "named cube pressed down"
+        )
         self._drop = DropRule(settings, task)
         self._miss = MissRule(settings, task)
         self._success = SuccessRule(settings, task)
@@ -186,6 +195,7 @@ class Referee:
         onsets = (
             self._fixed.update(truth.time_s, truth.contact_force_n),
             self._cube.update(truth.time_s, truth.cube_contact_force_n),
+            self._press.update(truth.time_s, truth.press_force_n),
             self._drop.update(truth),
             self._miss.update(truth),
         )

@@ -212,6 +212,7 @@ class Watch:
             gripper_command_m=moment.gripper_command_m,
             contact_force_n=touching.fixed_force_n,
             cube_contact_force_n=touching.cube_force_n,
+            press_force_n=touching.press_force_n,
         )
 
     def _change(self, time_s: float, value: Floats, name: str) -> Floats:

@@ -147,7 +147,7 @@ class Simulation:
         self._start = StartPostures(self._world.arm)
         self._cameras = Cameras(self._model, self._data)
         self._episode: _Episode | None = None
-        self._contacts = Contacts(-1, np.zeros(CUBES, dtype=bool), 0.0, 0.0)
+        self._contacts = Contacts(-1, np.zeros(CUBES, dtype=bool), 0.0, 0.0, 0.0)
         self._truth: Truth | None = None
         self.arm = _ArmInput(self)
         self.gripper = _GripperInput(self)
@@ -417,6 +417,7 @@ class Simulation:
             gripper_command_m=episode.gripper.commanded_m,
             contact_force_n=contacts.fixed_force_n,
             cube_contact_force_n=contacts.cube_force_n,
+            press_force_n=contacts.press_force_n,
         )
 
     def _event(self, kind: EventKind, stamp_s: float, detail: str = "", **more: Any) -> EpisodeEvent:

@@ -52,6 +52,8 @@ class Truth:
     them to touch."""
     cube_contact_force_n: float
     """The same for cubes that the instruction does not name."""
+    press_force_n: float
+    """Largest force of a named cube on the table: its weight, and what presses it down."""
 
     @property
     def named(self) -> tuple[int, ...]:

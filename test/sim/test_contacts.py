@@ -42,6 +42,12 @@ def test_a_finger_on_another_cube_counts_even_on_the_one_to_stack_on(task, cube)
     assert forces([(Owner.RIGHT_FINGER, cube, 2.0)], task, second=1) == (0.0, 2.0)
 
 
+@pytest.mark.parametrize(("named", "pressed"), [(NAMED, 70.0), (SECOND, 70.0), (THIRD, 0.0)])
+def test_how_hard_a_named_cube_is_pressed_on_the_table_is_told(named, pressed):
+    pairs = [(Owner.LEFT_FINGER, named, 69.5), (Owner.TABLE, named, 50.0), (Owner.TABLE, named, 20.0)]
+    assert judge(pairs, STACK, target=0, second=1, held=-1).press_force_n == pressed
+
+
 def test_a_held_cube_on_another_counts_unless_it_is_to_be_put_there():
     on_second = [*GRIP, (NAMED, SECOND, 3.0)]
     assert forces(on_second, STACK, held=0, second=1) == (0.0, 0.0)

@@ -47,6 +47,7 @@ def truth(**changes):
         gripper_command_m=0.08,
         contact_force_n=0.0,
         cube_contact_force_n=0.0,
+        press_force_n=0.5,
     )
     if "cube" in changes:
         cubes = cubes.copy()
@@ -310,12 +311,19 @@ def test_past_an_obstacle_the_rules_are_those_of_the_bin():
     assert misses([closing(0.02)] * 5, PastObstacleTask())
 
 
+@pytest.mark.parametrize(("force_n", "onsets"), [(59.0, 0), (61.0, 1)])
+def test_a_hand_that_comes_down_on_the_named_cube_collides_and_one_that_takes_it_does_not(force_n, onsets):
+    referee = Referee(SETTINGS, BIN)
+    seen = [referee.update(truth(time_s=0.01 * i, press_force_n=force_n))[0] for i in range(10)]
+    assert sum(map(len, seen)) == onsets
+
+
 def test_the_referee_reports_all_that_happens_at_once():
     referee = Referee(SETTINGS, BIN)
     onsets = []
     for i in range(10):
-        moment = closing(0.02, contact_force_n=50.0, cube_contact_force_n=1.0)
+        moment = closing(0.02, contact_force_n=50.0, cube_contact_force_n=1.0, press_force_n=100.0)
         seen, succeeded = referee.update(replace(moment, time_s=0.01 * i))
         assert not succeeded
         onsets += seen
-    assert sorted(o.failure.name for o in onsets) == ["COLLISION", "COLLISION", "MISS"]
+    assert sorted(o.failure.name for o in onsets) == ["COLLISION", "COLLISION", "COLLISION", "MISS"]
