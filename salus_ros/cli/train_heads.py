@@ -1,4 +1,7 @@
-"""``salus train-policy --init-from PATH --demos DATA --heads K``: action heads on a frozen Llava-Pythia."""
+"""``salus train-policy --init-from PATH --demos DATA --heads K``: action heads on a Llava-Pythia.
+
+It stays as it is, or with ``--lora RANK`` gets adapters on its language model.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from tqdm import tqdm
 
 from salus_ros.assets import asset
 from salus_ros.errors import SalusError
-from salus_ros.policy.tinyvla import checkpoint
+from salus_ros.policy.tinyvla import checkpoint, lora
 from salus_ros.policy.tinyvla.cloning import Source
-from salus_ros.policy.tinyvla.finetuning import FeatureCache, HeadSettings, HeadTrainer
-from salus_ros.policy.tinyvla.layout import locate
+from salus_ros.policy.tinyvla.features import FeatureCache
+from salus_ros.policy.tinyvla.finetuning import HeadSettings, HeadTrainer
+from salus_ros.policy.tinyvla.layout import WEIGHTS, locate
 from salus_ros.policy.tinyvla.statistics import write_published_statistics
 from salus_ros.robot.model import ArmModel
 
@@ -27,6 +31,9 @@ def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes:
     """Compute features, train for so many minutes in all, save; goes on where it was interrupted."""
     if not data.exists():
         raise SalusError(f"There is no {data}; give a store or a folder of demonstrations.")
+    if settings.lora_rank and (output / WEIGHTS).exists():
+        # It would be taken for what the run made.
+        raise SalusError(f"{output} holds a whole checkpoint already; choose another --output.")
     layout = locate(init)
     start = _one_head(init) if checkpoint.head_of(layout.tensors()) == "droid_diffusion" else None
     backbone = checkpoint.load_backbone(init)
@@ -43,15 +50,20 @@ def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes:
         "data": str(data.resolve()),
         **settings.model_dump(mode="json", include={"cameras", "chunk", "period_s"}),
     }
-    cache = FeatureCache(output / "features", made_of)
+    cache = FeatureCache(output / "features", "image_tokens" if settings.lora_rank else "average", made_of)
     clips = tqdm(source.clips(), desc="frames through the backbone", unit="episode")
-    episodes = list(cache.of(backbone, clips, backbone.config.extensions.crop))
-    trainer = HeadTrainer(backbone.model, episodes, settings, start)
+    episodes = list(cache.of(backbone, clips))
+    trainer = HeadTrainer(backbone, episodes, settings, start)
     frames = sum(len(episode.state) for episode in episodes)
     print(f"{len(episodes)} successful episodes, {frames} frames, {settings.heads} heads")
     losses = _run(trainer, output / "heads.pt", 60 * minutes)
     trainer.model.eval()
-    checkpoint.save(output, trainer.model, backbone.tokenizer, backbone.processor, trainer.statistics)
+    made = (output, trainer.model, backbone.tokenizer, backbone.processor, trainer.statistics)
+    if settings.lora_rank:
+        checkpoint.save_beside(*made)
+        lora.save_run(output, trainer.step_count, trainer.model, settings.lora_rank, init)
+    else:
+        checkpoint.save(*made)
     write_published_statistics(output / "dataset_stats.pkl", trainer.statistics)
     record = {
         "init_from": made_of["backbone"],
@@ -60,7 +72,7 @@ def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes:
         "steps": trainer.step_count,
         "minutes": round(trainer.elapsed_s / 60, 2),
         "loss": round(float(np.mean(losses[-100:])), 5) if losses else None,
-        "first_head_kept": start is not None,
+        "first_head_kept": start is not None and not settings.lora_rank,
         "settings": settings.model_dump(mode="json"),
     }
     (output / "training.json").write_text(json.dumps(record, indent=2) + "\n")

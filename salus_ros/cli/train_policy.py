@@ -41,6 +41,8 @@ from salus_ros.policy.training.validation import validate
 HEAD_WIDTHS: Final = (48, 96)
 VALIDATION_EPISODES: Final = 40
 SAVE_EVERY_S: Final = 200.0
+LORA_BATCH: Final = 8
+"""Frames per head and step with adapters."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -70,7 +72,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="last_block",
         help="what each ensemble member has for itself (default %(default)s)",
     )
-    parser.add_argument("--heads", type=int, help="train so many action heads on --init-from, left as it is")
+    parser.add_argument(
+        "--heads", type=int, help="train so many action heads on --init-from, which stays as it is"
+    )
+    parser.add_argument(
+        "--lora",
+        type=int,
+        default=0,
+        metavar="RANK",
+        help="with --heads: train adapters of this rank on the language model as well (released: 64)",
+    )
     parser.add_argument(
         "--cameras",
         nargs="+",
@@ -102,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
     """Collect, train, evaluate."""
     if args.heads is not None:
         return _run_heads(args)
+    if args.lora:
+        raise SalusError("--lora goes with --heads, the heads that are trained with the adapters; give both.")
     if not str(args.demos).isdigit():
         raise SalusError(f"--demos {args.demos} is no number; a store or a folder goes with --heads.")
     args.demos, args.output = int(args.demos), args.output or Path("runs/policy")
@@ -127,8 +140,8 @@ def _run_heads(args: argparse.Namespace) -> int:
     from salus_ros.cli import train_heads
     from salus_ros.policy.tinyvla.finetuning import HeadSettings
 
-    if args.init_from is None or args.heads < 1 or args.minutes <= 0 or args.period <= 0:
-        raise SalusError("--heads needs --init-from, and heads, minutes and period above 0; give them.")
+    if args.init_from is None or args.heads < 1 or args.minutes <= 0 or args.period <= 0 or args.lora < 0:
+        raise SalusError("--heads needs --init-from, and heads, minutes, period and rank above 0; give them.")
     if any(width < 8 or width % 8 for width in args.widths):
         raise SalusError(f"--widths {args.widths} are not all multiples of 8; choose others.")
     settings = HeadSettings(
@@ -137,6 +150,8 @@ def _run_heads(args: argparse.Namespace) -> int:
         widths=tuple(args.widths),
         cameras=tuple(args.cameras),
         period_s=args.period,
+        # Under adapters every frame goes through the language model in every step.
+        **({"lora_rank": args.lora, "batch": LORA_BATCH} if args.lora else {}),
     )
     output = args.output or Path("runs/heads")
     train_heads.train(args.init_from, Path(args.demos), output, settings, args.minutes)

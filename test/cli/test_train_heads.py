@@ -21,6 +21,7 @@ from salus_ros.policy.tinyvla import checkpoint
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the cases of test/policy
 
 from policy.reference_cases import load_cases, of_case, weights, write_case, write_small_files
+from policy.small import observation
 
 KEYS = ("action_head_type", "action_dim", "state_dim", "chunk_size")
 
@@ -46,9 +47,9 @@ def published(tmp_path_factory):
     return {"backbone": backbone, "fine_tune": fine_tune}
 
 
-def train(init, demos, output, seconds=0.5, heads=3):
+def train(init, demos, output, seconds=0.5, heads=3, more=()):
     arguments = ["--init-from", str(init), "--demos", str(demos), "--heads", str(heads)]
-    arguments += ["--widths", "16", "32"]
+    arguments += ["--widths", "16", "32", *more]
     return main(["train-policy", *arguments, "--output", str(output), "--minutes", str(seconds / 60)])
 
 
@@ -83,6 +84,49 @@ def test_a_fine_tune_keeps_its_head_and_gets_more(published, demonstrations, tmp
     assert (other - before["embed_out.combine.weight"]).abs().max() > 0.01
     loaded, original = checkpoint.load(tmp_path), checkpoint.load(published["fine_tune"])
     np.testing.assert_array_equal(loaded.statistics.qpos_mean, original.statistics.qpos_mean)
+
+
+@pytest.mark.parametrize("start", ["backbone", "fine_tune"])
+def test_adapters_become_a_run_that_loads_goes_on_and_is_told(
+    published, demonstrations, tmp_path, capsys, monkeypatch, start
+):
+    output, options = tmp_path / "run", ("--lora", "4")
+    assert train(published[start], demonstrations, output, more=options) == 0
+    record = json.loads((output / "training.json").read_text())
+    assert record["settings"]["lora_rank"] == 4 and not record["first_head_kept"]
+    step = output / f"checkpoint-{record['steps']}"
+    assert sorted(file.name for file in step.iterdir()) == [
+        "adapter_config.json", "adapter_model.bin", "non_lora_trainables.bin"
+    ]  # fmt: skip
+    policy = load_policy(output)
+    assert policy.config.extensions.members == 3
+    output_of = policy.act(observation())
+    assert np.isfinite(output_of.chunk.joint_position_rad).all() and output_of.uncertainty.epistemic > 0
+
+    monkeypatch.setenv("COLUMNS", "200")
+    capsys.readouterr()
+    assert main(["inspect", str(output)]) == 0
+    printed = capsys.readouterr().out
+    for words in (f"LoRA fine-tune of step {record['steps']}", "rank 4, alpha 16, on 8 linear layers"):
+        assert words in printed, printed
+
+    assert train(published[start], demonstrations, output, 60 * record["minutes"] + 0.7, more=options) == 0
+    after = json.loads((output / "training.json").read_text())["steps"]
+    assert after > record["steps"], "it went on"
+    assert load_policy(output).hash == load_policy(output / f"checkpoint-{after}").hash != policy.hash
+
+
+def test_what_does_not_go_with_adapters_is_told(published, demonstrations, tmp_path, capsys):
+    def refused(reason, *arguments, **settings):
+        assert train(published["backbone"], demonstrations, *arguments, **settings) == 2
+        assert reason in capsys.readouterr().err
+
+    assert main(["train-policy", "--lora", "4"]) == 2
+    assert "--lora goes with --heads" in capsys.readouterr().err
+    refused("rank above 0", tmp_path, more=("--lora", "-1"))
+    assert train(published["backbone"], demonstrations, tmp_path, 0.1) == 0
+    refused("whole checkpoint already", tmp_path, more=("--lora", "4"))
+    refused("other settings", tmp_path, 0.1, heads=2)
 
 
 @pytest.mark.parametrize(

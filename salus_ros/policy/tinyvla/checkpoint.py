@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -18,15 +18,13 @@ from torch import Tensor
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.backbone import Attention
 from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
-from salus_ros.policy.tinyvla.layout import STATISTICS, WEIGHTS, Layout, locate
+from salus_ros.policy.tinyvla.layout import OF_HEADS, STATISTICS, WEIGHTS, Layout, locate
 from salus_ros.policy.tinyvla.model import LlavaPythia, TinyVla, TinyVlaAct
 from salus_ros.policy.tinyvla.naming import from_published, to_published
 from salus_ros.policy.tinyvla.preprocessing import ImageProcessor
 from salus_ros.policy.tinyvla.statistics import Statistics, read_statistics, write_statistics
 
 Policy = TinyVla | TinyVlaAct
-
-_OF_HEADS: Final = ("embed_out.", "proj_to_action.", "auxiliary.", "members.", "gpt_neox.adapter.")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def load_backbone(folder: Path, attention: Attention = "sdpa") -> Backbone:
             f"{folder} is an ensemble whose members have more than heads of their own, so it has no one "
             "backbone; start from the checkpoint that it was trained from."
         )
-    bare = {name: tensor for name, tensor in layout.tensors().items() if not name.startswith(_OF_HEADS)}
+    bare = {name: tensor for name, tensor in layout.tensors().items() if not name.startswith(OF_HEADS)}
     model = LlavaPythia(config, attention)
     from_published(model, bare, str(layout.folder))
     model.eval().requires_grad_(False)
@@ -189,6 +187,16 @@ def save(
 
     Each file is written beside its place and then moved there, the weights last.
     """
+    save_beside(folder, model, tokenizer, processor, statistics)
+    tensors = {name: tensor.to(torch.float16) for name, tensor in to_published(model).items()}
+    with _replacing(folder / WEIGHTS) as path:
+        save_file(tensors, path, metadata={"format": "pt"})
+
+
+def save_beside(
+    folder: Path, model: Policy, tokenizer: Tokenizer, processor: ImageProcessor, statistics: Statistics
+) -> None:
+    """Write all files of a checkpoint, or of a run, but the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     with _replacing(folder / "tokenizer.json") as path:
         tokenizer.save(str(path))
@@ -197,9 +205,6 @@ def save(
             path.write_text(json.dumps(values, indent=2, sort_keys=name == "config.json") + "\n")
     with _replacing(folder / STATISTICS[0]) as path:
         write_statistics(path, statistics)
-    tensors = {name: tensor.to(torch.float16) for name, tensor in to_published(model).items()}
-    with _replacing(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt"})
 
 
 @contextmanager

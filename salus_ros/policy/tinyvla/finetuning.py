@@ -1,34 +1,27 @@
-"""Training action heads on a frozen Llava-Pythia.
+"""Training action heads on a Llava-Pythia, which stays as it is or gets adapters on its language model.
 
-A frozen backbone gives the same hidden states whenever it sees a frame, and the diffusion head takes their
-average only. So every frame goes through the backbone once, the averages are kept on disk, and K heads are
-trained on them, on a GPU where there is one, whatever the backbone's size. Heads learn from different
-episodes, so that they disagree where the data is thin.
+K heads are trained on what the backbone makes of each frame, on a GPU where there is one. Heads learn from
+different episodes, so that they disagree where the data is thin; adapters, which all heads share, from all.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from salus_ros.errors import SalusError
-from salus_ros.policy.tinyvla import checkpoint, preprocessing
-from salus_ros.policy.tinyvla.cloning import Clip
+from salus_ros.policy.tinyvla import checkpoint, lora
 from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
-from salus_ros.policy.tinyvla.model import PUBLISHED_WIDTHS, LlavaPythia, TinyVla
+from salus_ros.policy.tinyvla.features import Features
+from salus_ros.policy.tinyvla.model import PUBLISHED_WIDTHS, TinyVla
 from salus_ros.policy.tinyvla.statistics import Statistics
-from salus_ros.types import Floats32
 
 DEVIATION_MIN = 1e-2
 RANGE_MARGIN = 1e-4
@@ -52,66 +45,13 @@ class HeadSettings(BaseModel):
     batch: int = Field(default=64, ge=1, description="Frames per head and step.")
     learning_rate: float = Field(default=1e-4, gt=0, description="AdamW's highest learning rate.")
     warm_up_steps: int = Field(default=100, ge=1, description="Steps of rising learning rate.")
+    lora_rank: int = Field(
+        default=0, ge=0, description="Rank of adapters on the language model (released: 64); 0: none."
+    )
+    lora_learning_rate: float = Field(default=2e-4, gt=0, description="The adapters' highest learning rate.")
 
 
-@dataclass(frozen=True)
-class Features:
-    """Frames of one episode as the head sees them: F frames, H hidden width, T steps."""
-
-    pooled: Floats32
-    """(F, H)"""
-    state: Floats32
-    """(F, S)"""
-    actions: Floats32
-    """(F, T, 10)"""
-    is_pad: NDArray[np.bool_]
-    """(F, T)"""
-
-
-class FeatureCache:
-    """Features of each episode in a file of its own: what is there is not computed again."""
-
-    def __init__(self, folder: Path, made_of: Mapping[str, Any]) -> None:
-        """``made_of`` says what decides the features; a folder made of something else is refused."""
-        self._folder = folder
-        origin, text = folder / "made_of.json", json.dumps(made_of, indent=1, sort_keys=True)
-        if origin.exists() and origin.read_text() != text:
-            raise SalusError(
-                f"{folder} holds features of another checkpoint, other data or other cameras; "
-                "choose another --output, or delete it."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        origin.write_text(text)
-
-    def of(self, backbone: checkpoint.Backbone, clips: Iterable[Clip], crop: bool) -> Iterator[Features]:
-        """The features of each clip, computed where they are not there yet."""
-        for index, clip in enumerate(clips):
-            path = self._folder / f"{index}.npz"
-            if not path.exists():
-                made = _features(backbone, clip, crop)
-                unfinished = path.with_suffix(".part.npz")
-                np.savez(unfinished, **vars(made))
-                unfinished.rename(path)
-            with np.load(path) as stored:
-                yield Features(**{name: stored[name] for name in stored.files})
-
-
-@torch.inference_mode()
-def _features(backbone: checkpoint.Backbone, clip: Clip, crop: bool, batch: int = 16) -> Features:
-    model = backbone.model
-    ids = preprocessing.prompt_ids(backbone.tokenizer, preprocessing.prompt(clip.instruction))
-    text = model.text(torch.tensor([ids]))
-    pooled = []
-    frames = [preprocessing.pixels(images, backbone.processor, crop) for images in clip.images]
-    for start in range(0, len(frames), batch):
-        tokens = model.see(torch.stack(frames[start : start + batch]))
-        n = len(tokens)
-        each = replace(text, before=text.before.expand(n, -1, -1), after=text.after.expand(n, -1, -1))
-        pooled.append(model.think(model.join(tokens, each))[:, 0].mean(dim=1))
-    return Features(torch.cat(pooled).float().numpy(), clip.state, clip.actions, clip.is_pad)
-
-
-def statistics_of(episodes: list[Features]) -> Statistics:
+def statistics_of(episodes: Sequence[Features]) -> Statistics:
     """The released code's statistics: mean and deviation with a floor, range with a margin."""
     state = np.concatenate([episode.state for episode in episodes])
     actions = np.concatenate([episode.actions[:, 0] for episode in episodes])
@@ -141,13 +81,41 @@ def configuration(backbone: TinyVlaConfig, settings: HeadSettings) -> TinyVlaCon
     )
 
 
+class Trunk(Protocol):
+    """What the heads learn on."""
+
+    adapters: Mapping[str, nn.Parameter]
+    """What of it is trained, by name."""
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Averages of hidden states (N, H) of frames (N,), which count through all episodes."""
+        ...
+
+
+class FrozenTrunk:
+    """Averages that were computed before."""
+
+    def __init__(self, episodes: Sequence[Features], device: torch.device) -> None:
+        self.adapters: Mapping[str, nn.Parameter] = {}
+        self._device = device
+        self._averages = torch.from_numpy(np.concatenate([episode.seen for episode in episodes]))
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """See ``Trunk``."""
+        return self._averages[frames].to(self._device)
+
+
 class HeadTrainer:
-    """K heads on cached features. ``start`` is a fine-tune whose one head stays member 0 as it is."""
+    """K heads on features, with adapters under them where settings give these a rank.
+
+    ``start`` is a fine-tune with one head, where member 0 begins; it stays as it is unless adapters change
+    what it sees.
+    """
 
     def __init__(
         self,
-        backbone: LlavaPythia,
-        episodes: list[Features],
+        backbone: checkpoint.Backbone,
+        episodes: Sequence[Features],
         settings: HeadSettings,
         start: checkpoint.Checkpoint | None = None,
     ) -> None:
@@ -157,16 +125,15 @@ class HeadTrainer:
         self.settings, self.step_count, self.elapsed_s = settings, 0, 0.0
         self.statistics = start.statistics if start else statistics_of(episodes)
         config = configuration(backbone.config, settings)
-        self.model = TinyVla(config, settings.widths, "eager")
+        self.model = TinyVla(config, settings.widths)
         for part in ("vision_tower", "mm_projector", "gpt_neox"):
-            getattr(self.model, part).load_state_dict(getattr(backbone, part).state_dict())
-        self.model.requires_grad_(False)
-        self.model.embed_out.requires_grad_(True)
+            getattr(self.model, part).load_state_dict(getattr(backbone.model, part).state_dict())
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._kept = start is not None
+        self.model.requires_grad_(False)
+        self._trunk = self._trunk_of(backbone, episodes)
+        self.model.embed_out.requires_grad_(True)
         if start is not None:
-            self._keep_first(start)
-        self._pooled = torch.from_numpy(np.concatenate([episode.pooled for episode in episodes]))
+            self._begin_with(start)
         state = np.concatenate([episode.state for episode in episodes])
         self._state = torch.from_numpy(self.statistics.normalise_state(state))
         wanted = np.concatenate([episode.actions for episode in episodes])
@@ -176,22 +143,31 @@ class HeadTrainer:
         self._frames = self._resample([len(episode.state) for episode in episodes])
         self.model.embed_out.to(self._device)
         self.model.table = self.model.table.to(self._device)
+        groups = [(list(self.model.embed_out.parameters()), settings.learning_rate)]
+        if self._trunk.adapters:
+            groups.append((list(self._trunk.adapters.values()), settings.lora_learning_rate))
+        self._trained = [parameter for parameters, _ in groups for parameter in parameters]
         self._optimizer = torch.optim.AdamW(
-            self.model.embed_out.parameters(),
-            lr=settings.learning_rate,
+            [{"params": parameters, "highest_rate": rate} for parameters, rate in groups],
             betas=(0.9, 0.98),
             eps=1e-7,
             weight_decay=0.0,
         )
 
-    def _keep_first(self, start: checkpoint.Checkpoint) -> None:
+    def _trunk_of(self, backbone: checkpoint.Backbone, episodes: Sequence[Features]) -> Trunk:
+        if not self.settings.lora_rank:
+            return FrozenTrunk(episodes, self._device)
+        lora.adapt(self.model, self.settings.lora_rank)
+        return lora.AdaptedTrunk(self.model, backbone, episodes, self._device)
+
+    def _begin_with(self, start: checkpoint.Checkpoint) -> None:
         theirs = start.model.state_dict()
         for name, parameter in self.model.embed_out.named_parameters():
             own = theirs[f"embed_out.{name}"]
             parameter.data[: len(own)] = own
-            # What is shared by a gradient step of all is taken out of it for member 0.
-            rows = len(own)
-            parameter.register_hook(partial(_without_first, rows=rows))  # type: ignore[no-untyped-call]
+            if not self._trunk.adapters:
+                # What is shared by a gradient step of all is taken out of it for member 0.
+                parameter.register_hook(partial(_without_first, rows=len(own)))  # type: ignore[no-untyped-call]
 
     def _resample(self, lengths: list[int]) -> list[Tensor]:
         """For each head, the frames of its own share of the episodes."""
@@ -210,24 +186,28 @@ class HeadTrainer:
         rows = torch.stack(
             [frames[torch.randint(len(frames), (settings.batch,))] for frames in self._frames], dim=1
         )
-        rate = settings.learning_rate * min(1.0, (self.step_count + 1) / settings.warm_up_steps)
+        share = min(1.0, (self.step_count + 1) / settings.warm_up_steps)
+        share *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         for group in self._optimizer.param_groups:
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        pooled, state, actions, is_pad = (
-            part[rows].to(self._device) for part in (self._pooled, self._state, self._actions, self._is_pad)
+            group["lr"] = share * group["highest_rate"]
+        state, actions, is_pad = (
+            part[rows].to(self._device) for part in (self._state, self._actions, self._is_pad)
         )
+        pooled = self._trunk(rows.flatten()).view(*rows.shape, -1)
         condition = self.model.embed_out.condition(pooled[:, :, None], state)
         loss = self.model.loss(condition, actions, is_pad)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.embed_out.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self._trained, 1.0)
         self._optimizer.step()
         self.step_count += 1
         return float(loss.detach())
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to resume, without the frozen backbone."""
+        """All that is needed to resume, without what is frozen."""
         return {
+            "settings": self.settings.model_dump_json(),
+            "adapters": {name: parameter.detach() for name, parameter in self._trunk.adapters.items()},
             "head": self.model.embed_out.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "step_count": self.step_count,
@@ -235,7 +215,19 @@ class HeadTrainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state`` returned."""
+        """Go on from a state that ``state`` returned.
+
+        Raises:
+            SalusError: it is of a run with other settings.
+        """
+        if state.get("settings") != self.settings.model_dump_json():
+            raise SalusError(
+                "The run to go on from was started with other settings (heads, widths, adapters, seed, "
+                "cameras or period); give the same ones, or another --output."
+            )
+        with torch.no_grad():
+            for name, parameter in self._trunk.adapters.items():
+                parameter.copy_(state["adapters"][name])
         self.model.embed_out.load_state_dict(state["head"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.step_count, self.elapsed_s = int(state["step_count"]), float(state["elapsed_s"])

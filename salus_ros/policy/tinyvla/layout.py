@@ -28,10 +28,13 @@ from salus_ros.errors import SalusError
 
 WEIGHTS: Final = "model.safetensors"
 ADAPTER_CONFIG: Final = "adapter_config.json"
+ADAPTER: Final = "adapter_model.bin"
 NON_LORA: Final = "non_lora_trainables.bin"
 STATISTICS: Final = ("dataset_stats.safetensors", "dataset_stats.pkl")
 _WHOLE: Final = (WEIGHTS, f"{WEIGHTS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_ADAPTERS: Final = ("adapter_model.safetensors", "adapter_model.bin")
+_ADAPTERS: Final = ("adapter_model.safetensors", ADAPTER)
+OF_HEADS: Final = ("embed_out.", "proj_to_action.", "auxiliary.", "members.", "gpt_neox.adapter.")
+"""How the names of tensors begin that a backbone has not, or not as a policy has them."""
 _STEP: Final = re.compile(r"checkpoint-(\d+)")
 _AGAIN: Final = "copy the checkpoint again"
 
@@ -61,6 +64,15 @@ class Layout:
             looked = " nor ".join(dict.fromkeys((str(self.folder), str(self.run))))
             raise SalusError(f"{name} is not in {looked}; {remedy}.")
         return path
+
+    @property
+    def adapters(self) -> str | None:
+        """What the LoRA of this layout is, in words for people; none for other layouts."""
+        if not (self.folder / ADAPTER_CONFIG).is_file():
+            return None
+        settings = _read_json(self.folder / ADAPTER_CONFIG)
+        adapted = sum(".lora_A." in name for name in read_tensors(self.weights[0]))
+        return f"rank {settings['r']}, alpha {settings['lora_alpha']}, on {adapted} linear layers"
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors under their published names, adapters merged.
@@ -105,8 +117,9 @@ class Layout:
         adapter, *others = (read_tensors(path) for path in self.weights)
         tensors: dict[str, Tensor] = {}
         for backbone in self._backbone():
-            tensors |= locate(backbone).tensors()
-            tensors.pop("embed_out.weight", None)  # the backbone's language-model head
+            found = locate(backbone).tensors()
+            # The run has a head of its own; the backbone's is of a language model, or of an earlier policy.
+            tensors |= {name: tensor for name, tensor in found.items() if not name.startswith(OF_HEADS)}
         for part in others:
             tensors |= {_bare(name): tensor for name, tensor in part.items() if "lora" not in name}
         for name in sorted(adapter):

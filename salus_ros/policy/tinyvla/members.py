@@ -12,15 +12,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class MemberLinear(nn.Module):
-    """K linear layers: (N, K, ..., I), or (N, 1, ..., I) for all members alike, to (N, K, ..., O)."""
+class MemberLinear(nn.Linear):
+    """K linear layers: (N, K, ..., I), or (N, 1, ..., I) for all members alike, to (N, K, ..., O).
+
+    It is one linear layer with the members' outputs in a row, so that what adapts such layers knows it.
+    """
 
     def __init__(self, inputs: int, outputs: int, members: int = 1, *, bias: bool = True) -> None:
-        super().__init__()
+        # Without storage, so that random numbers are drawn once: below, member by member.
+        super().__init__(inputs, members * outputs, bias=bias, device="meta")
         self.members, self.outputs = members, outputs
         layers = [nn.Linear(inputs, outputs, bias=bias) for _ in range(members)]
         self.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]))
-        self.bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers])) if bias else None
+        if bias:
+            self.bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply member k's layer to ``x[:, k]``."""

@@ -6,7 +6,7 @@ chunk, D action dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +47,18 @@ class Text:
     """(N, A, H)"""
     film: Tensor | None
     """(N, 1, 2 * H): scale and shift of image tokens; none as published."""
+
+    def repeated(self, n: int) -> Text:
+        """One prompt for ``n`` observations."""
+        return self._each(lambda part: part.expand(n, -1, -1))
+
+    def to(self, device: torch.device) -> Text:
+        """The same on a device."""
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Text:
+        film = None if self.film is None else change(self.film)
+        return Text(change(self.before), change(self.after), film)
 
 
 class LlavaPythia(nn.Module):

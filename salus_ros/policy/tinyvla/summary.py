@@ -88,8 +88,10 @@ def _of_model(layout: Layout, model: nn.Module, config: TinyVlaConfig) -> dict[s
     parameters = sum(parameter.numel() for parameter in model.parameters())
     tower, language = config.vision_tower, config.language
     size_mb = sum(path.stat().st_size for path in layout.weights) / 1e6
+    adapters = {"adapters": layout.adapters} if layout.adapters else {}
     return {
         "layout": layout.kind,
+        **adapters,
         "size on disk": f"{size_mb:.1f} MB",
         "parameters": f"{parameters / 1e6:.2f} million",
         "memory needed": f"{4 * parameters / 1e6:.1f} MB in float32, {2 * parameters / 1e6:.1f} in 16 bits",
