@@ -43,6 +43,11 @@ or is no more."""
 _RETRACED: Final = frozenset({Cause.FORESEEN_DROP, Cause.FORESEEN_MISS, Cause.AFTER_STOP})
 """Replans that first drive a little of the path back."""
 
+_FORESEEN_MISHAPS: Final = frozenset(
+    {Trigger(Mode.REPLAN, Cause.FORESEEN_DROP), Trigger(Mode.REPLAN, Cause.FORESEEN_MISS)}
+)
+"""What harms nobody if it happens, so that one may rather try it than call a person."""
+
 _NEWER_PLAN: Final = frozenset(
     {RequestKind.ACTIVATE, RequestKind.RESET, RequestKind.RESUME, RequestKind.RETRY}
 )
@@ -228,7 +233,11 @@ class Gate:
         """What learned risk asks for; it is about the policy's motion, so a standing arm has none."""
         if self._executing is None or self._modes.mode not in FOLLOWING:
             return frozenset()
-        return self._senses.risk.verdict.triggers & LEARNED
+        found = self._senses.risk.verdict.triggers & LEARNED
+        s = self.settings
+        if s.when_replans_are_used_up == "go_on" and self._modes.replans >= s.replan_attempts:
+            found -= _FORESEEN_MISHAPS
+        return found
 
     def _own_triggers(self, now_s: float) -> frozenset[Trigger]:
         """What follows from the gate's own motion."""

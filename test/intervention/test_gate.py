@@ -280,6 +280,19 @@ def test_risk_that_stays_uses_up_the_attempts_and_calls_a_person() -> None:
     assert {d.state.mode for d in world.run(2.0)} == {Mode.ASSIST}
 
 
+def test_risk_that_stays_may_be_set_to_slow_the_arm_down_once_the_attempts_are_used_up() -> None:
+    world = moving(settings=GateSettings(when_replans_are_used_up="go_on"))
+    world.risk = {"miss": 0.9}
+    for _ in range(GateSettings().replan_attempts):
+        world.until(Mode.REPLAN, timeout_s=10.0)
+        world.until(Mode.SLOW_DOWN, timeout_s=10.0)
+    later = world.run(3.0)
+    assert {d.state.mode for d in later} == {Mode.SLOW_DOWN}
+    assert later[-1].state.speed_scale == pytest.approx(GateSettings().slow_speed, abs=0.05)
+    world.risk = {"collision": 0.9}
+    world.until(Mode.ASSIST, timeout_s=10.0)
+
+
 def test_shadow_mode_mutes_learned_risk_and_says_what_it_would_have_done() -> None:
     world = moving(settings=GateSettings(shadow_mode=True))
     world.risk = {"collision": 0.9}

@@ -25,7 +25,7 @@ class Blur(Disturbance):
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float) -> Blur:
         """Standard deviation as a share of the image's width."""
-        return cls(between(strength, 0.01, 0.05))
+        return cls(between(strength, 0.01, 0.07))
 
     def see(self, image: Image, camera: str, time_s: float) -> Image:
         """Gaussian blur."""
@@ -47,7 +47,7 @@ class Occlusion(Disturbance):
         """Place and size as shares of the image, and when."""
         start = float(rng.uniform(0.0, 3.0))
         centre = (float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.3, 0.7)))
-        return cls(centre, between(strength, 0.2, 0.6), start, start + between(strength, 1.0, 6.0))
+        return cls(centre, between(strength, 0.2, 0.8), start, start + between(strength, 1.0, 9.0))
 
     def see(self, image: Image, camera: str, time_s: float) -> Image:
         """Paint a rectangle."""

@@ -40,7 +40,7 @@ class Nudge(Disturbance):
         """How near the hand is, how far the cube slides and where to: anywhere but towards the bin,
         beside which the hand finds no room."""
         angle = rng.uniform(0.9 * np.pi, 2.1 * np.pi)
-        return cls(float(rng.uniform(0.03, 0.16)), between(strength, 0.015, 0.06), float(angle))
+        return cls(float(rng.uniform(0.03, 0.16)), between(strength, 0.015, 0.08), float(angle))
 
     def step(self, world: World, data: mujoco.MjData, truth: Truth) -> None:
         """Give the cube a speed once, so that friction stops it after the drawn way."""
@@ -69,7 +69,7 @@ class Slippery(Disturbance):
         """Two fingers of 20 N hold friction * 40 N at rest; a lift and a turn of the hand ask for more."""
         mass = float(rng.uniform(0.2, 0.5))
         at_rest = mass * _GRAVITY_M_S2 / 40.0
-        return cls(at_rest * between(strength, 1.8, 1.15), mass)
+        return cls(at_rest * between(strength, 1.8, 1.02), mass)
 
     def change_world(self, world: World, layout: Layout) -> None:
         """Let the cube's own friction count, whatever touches it."""

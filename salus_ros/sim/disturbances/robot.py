@@ -22,8 +22,8 @@ class Payload(Disturbance):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float) -> Payload:
-        """Up to 2.5 kg of the Panda's 3 kg."""
-        return cls(between(strength, 0.3, 2.5))
+        """Up to the Panda's 3 kg."""
+        return cls(between(strength, 0.3, 3.0))
 
     def change_world(self, world: World, layout: Layout) -> None:
         """Add mass at the hand that gravity compensation leaves out."""
@@ -42,8 +42,8 @@ class Lag(Disturbance):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float) -> Lag:
-        """A time constant of up to one and a half policy periods."""
-        return cls(between(strength, 0.05, 0.3))
+        """A time constant of up to more than two policy periods."""
+        return cls(between(strength, 0.05, 0.45))
 
     def command_lag_s(self) -> float:
         """As drawn."""
