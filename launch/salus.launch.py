@@ -23,7 +23,7 @@ from salus_ros.launching import (
     is_on,
     namespace,
     on_reaching,
-    once_all_active,
+    once_all_are,
     parameter_file,
     switch,
     value,
@@ -112,7 +112,10 @@ def describe(context: LaunchContext) -> list:
     return [
         *(handler for node in feeding for handler in brought_up(node)),
         *configured(gate),
-        *once_all_active(feeding, [activation if is_on(context, "activate_gate") else waiting]),
+        *once_all_are(
+            [*((node, "active") for node in feeding), (gate, "inactive")],
+            [activation if is_on(context, "activate_gate") else waiting],
+        ),
         on_reaching(gate, "inactive", [refused], coming_from="activating"),
         *(ends_if_refused(node) for node in others),
         *others,

@@ -39,6 +39,8 @@ REFUSED: Final = 2
 
 ASK_AGAIN_S: Final = 1.0
 
+_ON_THE_WAY_TO: Final = {"inactive": "configuring", "active": "activating"}
+
 _NAMESPACE: Final = re.compile(r"/?([A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*)?")
 
 
@@ -172,27 +174,27 @@ def on_reaching(
     )
 
 
-def once_all_active(nodes: Sequence[LifecycleNode], actions: Sequence[Any]) -> list[RegisterEventHandler]:
-    """Do something when the last of these nodes has become active, and never again.
+def once_all_are(
+    awaited: Sequence[tuple[LifecycleNode, str]], actions: Sequence[Any]
+) -> list[RegisterEventHandler]:
+    """Do something when the last of these nodes has become ``inactive`` or ``active``, and never again.
 
     Never again, so that a node that was started anew does not activate what a person has deactivated.
     """
-    waiting = set(range(len(nodes)))
+    waiting = set(range(len(awaited)))
 
-    def became_active(number: int) -> Callable[[LaunchContext], list[Any]]:
+    def arrived(number: int) -> OpaqueFunction:
         def act(_context: LaunchContext) -> list[Any]:
             if number not in waiting:
                 return []
             waiting.remove(number)
             return [] if waiting else list(actions)
 
-        return act
+        return OpaqueFunction(function=act)
 
     return [
-        on_reaching(
-            node, "active", [OpaqueFunction(function=became_active(number))], coming_from="activating"
-        )
-        for number, node in enumerate(nodes)
+        on_reaching(node, state, [arrived(number)], coming_from=_ON_THE_WAY_TO[state])
+        for number, (node, state) in enumerate(awaited)
     ]
 
 
