@@ -32,13 +32,13 @@ RECIPE = Recipe(length_s=2.5, points=10, robot_period_s=0.05)
 SETTINGS = TrainingSettings(
     members=1,
     channels=24,
-    epochs=12,
-    patience=12,
+    epochs=24,
+    patience=24,
     learning_rate=8e-3,
     dropout=0.15,
     noise=0.05,
     weight_decay=0.02,
-    signal_dropout=0.0,
+    signal_dropout=0.2,
     family_dropout=0.0,
     smoothing=0.0,
     alpha=0.1,
@@ -71,7 +71,7 @@ def test_a_foreseeable_failure_is_foreseen(checkpoint: Checkpoint, samples: list
     assert mean_auroc(figures) > 0.9, as_text(figures)
     hits = sum(hit for hit, _ in figures["foreseen_first_onsets"].values())
     onsets = sum(of for _, of in figures["foreseen_first_onsets"].values())
-    assert hits >= 0.5 * onsets, as_text(figures)
+    assert hits >= 0.8 * onsets, as_text(figures)
 
 
 def test_with_shuffled_labels_it_comes_out_at_chance(samples: list[Sample]) -> None:
