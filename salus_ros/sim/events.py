@@ -39,7 +39,7 @@ class EventSettings(BaseModel):
         60.0,
         gt=0,
         description="Force of a named cube on the table that is a collision: a hand that comes down on it. "
-        "Taking or pushing one presses it by less than 40 N, a hand that comes down on it by more than 100 N.",
+        "Taking or pushing one presses it by less than 40 N, coming down on it by more than 100 N.",
     )
     clear_time_s: float = Field(
         0.3, gt=0, description="A collision is over, and another may begin, after so long without force."
@@ -184,7 +184,10 @@ class Referee:
             settings.cube_force_n, settings.cube_time_s, settings.clear_time_s, "cube not named"
         )
         self._press = CollisionRule(
-            settings.press_force_n, settings.collision_time_s, settings.clear_time_s, "named cube pressed down"
+            settings.press_force_n,
+            settings.collision_time_s,
+            settings.clear_time_s,
+            "named cube pressed down",
         )
         self._drop = DropRule(settings, task)
         self._miss = MissRule(settings, task)

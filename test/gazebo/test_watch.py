@@ -108,7 +108,8 @@ def test_an_episode_starts_once_and_ends_once(watched: dict[str, list]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["contact_force_n", "cube_contact_force_n", "press_force_n", "gripped", "held", "touched", "tool_pose"]
+    "name",
+    ["contact_force_n", "cube_contact_force_n", "press_force_n", "gripped", "held", "touched", "tool_pose"],
 )
 def test_the_truth_is_the_simulations_own(watched: dict[str, list], name: str) -> None:
     own: list[Truth] = watched["own_truths"]
