@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
     monitor = path / "monitor.safetensors" if path.is_dir() else path
     if monitor.exists() and monitor.name == "monitor.safetensors":
         return _inspect_monitor(monitor, console)
-    if path.is_dir() and any((path / name).exists() for name in ("config.json", "adapter_config.json")):
+    if is_policy(path):
         return _inspect_policy(path, console)
+    if path.is_file() and is_policy(path.parent):
+        raise SalusError(f"{path} is one file of a policy; give the folder that holds it, {path.parent}.")
     raise SalusError(
         f"{path} is nothing that SALUS knows; give a store (zarr.json), a bag (metadata.yaml, .mcap, .db3), "
         "a policy (config.json, model.safetensors) or a monitor (monitor.safetensors)."
@@ -77,6 +78,12 @@ def is_bag(path: Path) -> bool:
     if path.is_file():
         return path.suffix in (".mcap", ".db3")
     return (path / "metadata.yaml").exists() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
+
+
+def is_policy(path: Path) -> bool:
+    """Whether a folder looks like a policy's checkpoint or run, also one that lacks something."""
+    names = ("config.json", "adapter_config.json", "model*.safetensors*", "pytorch_model*.bin*")
+    return path.is_dir() and any(any(path.glob(name)) for name in (*names, "checkpoint-*"))
 
 
 def _inspect_store(path: Path, args: argparse.Namespace, console: Console) -> int:
@@ -116,11 +123,10 @@ def _write_page(path: Path, summary: Any, episodes: Iterable[Any]) -> None:
 
 
 def _inspect_monitor(path: Path, console: Console) -> int:
-    from salus_ros.monitor.monitor import Monitor
+    from salus_ros.monitor.summary import facts_of
 
-    Monitor.load(path)
-    _print_facts(f"Monitor {path}", _header(path), console)
-    return 0
+    _print_facts(f"Monitor {path}", facts_of(path), console)
+    return _print_problems([], console)
 
 
 def _inspect_policy(path: Path, console: Console) -> int:
@@ -128,30 +134,9 @@ def _inspect_policy(path: Path, console: Console) -> int:
 
     summary = summarise(path)
     _print_facts(summary.title, summary.facts, console)
+    for note in summary.notes:
+        console.print("note:", Text(note), highlight=False, soft_wrap=True)
     return _print_problems(summary.problems, console)
-
-
-def _header(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, JSON in it unpacked by one level."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), "numpy") as file:
-        metadata = file.metadata() or {}
-    facts: dict[str, str] = {}
-    for name, text in metadata.items():
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        facts |= _plain(value) if isinstance(value, dict) else {name: str(value)}
-    return facts
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        str(name): json.dumps(value) if isinstance(value, dict | list) else str(value)
-        for name, value in values.items()
-    }
 
 
 def _print(summary: Any, console: Console) -> int:

@@ -12,6 +12,7 @@ import zarr
 from salus_ros.cli.main import main
 from salus_ros.data.bag_writer import BagWriter
 from salus_ros.data.store import Store
+from salus_ros.monitor.monitor import Monitor
 
 make_episode: Any = runpy.run_path(str(Path(__file__).parents[1] / "data" / "conftest.py"))["make_episode"]
 
@@ -78,3 +79,15 @@ def test_a_bag_without_messages_that_matter_and_unknown_things_are_named(
     assert code == 2 and "nothing that SALUS knows" in printed
     code, printed = inspect(tmp_path / "absent", capsys)
     assert code == 2 and "There is no" in printed
+
+
+def test_a_monitor_is_told_in_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    code, printed = inspect(Path("models/monitor"), capsys)
+    monitor = Monitor.load("models/monitor").checkpoint
+    assert code == 0
+    assert f"{len(monitor.members)} members" in printed and monitor.data_hash in printed
+    assert all(word in printed for word in ("COLLISION", "DROP", "MISS", *monitor.policy_hashes))
+    assert len(printed.splitlines()) < 20, printed

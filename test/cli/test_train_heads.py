@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from salus_ros.cli.demonstrations import collect
 from salus_ros.cli.main import main
@@ -20,10 +20,8 @@ from salus_ros.policy.tinyvla import checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the cases of test/policy
 
-from policy.reference_cases import load_cases, of_case, weights, write_case, write_small_files
+from policy.reference_cases import load_cases, of_case, write_backbone, write_case
 from policy.small import observation
-
-KEYS = ("action_head_type", "action_dim", "state_dim", "chunk_size")
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +34,12 @@ def demonstrations(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    base, case = tmp_path_factory.mktemp("published"), of_case(load_cases(), "two_views")
-    fine_tune = write_case(base / "fine_tune", case)
-    config = {key: value for key, value in json.loads(str(case["config"])).items() if key not in KEYS}
-    backbone = base / "backbone"
-    write_small_files(backbone, config, 28)
-    (backbone / "dataset_stats.pkl").unlink()
-    tensors = {k: v for k, v in weights(case["keys"], case["shapes"]).items() if "embed_out" not in k}
-    save_file({**tensors, "embed_out.weight": torch.zeros(432, 32)}, backbone / "model.safetensors")
-    return {"backbone": backbone, "fine_tune": fine_tune}
+    base, cases = tmp_path_factory.mktemp("published"), load_cases()
+    return {
+        "backbone": write_backbone(base / "backbone", of_case(cases, "two_views")),
+        "fine_tune": write_case(base / "fine_tune", of_case(cases, "two_views")),
+        "act": write_case(base / "act", of_case(cases, "act")),
+    }
 
 
 def train(init, demos, output, seconds=0.5, heads=3, more=()):
@@ -86,7 +81,7 @@ def test_a_fine_tune_keeps_its_head_and_gets_more(published, demonstrations, tmp
     np.testing.assert_array_equal(loaded.statistics.qpos_mean, original.statistics.qpos_mean)
 
 
-@pytest.mark.parametrize("start", ["backbone", "fine_tune"])
+@pytest.mark.parametrize("start", ["backbone", "fine_tune", "act"])
 def test_adapters_become_a_run_that_loads_goes_on_and_is_told(
     published, demonstrations, tmp_path, capsys, monkeypatch, start
 ):

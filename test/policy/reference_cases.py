@@ -87,6 +87,19 @@ def write_case(folder: Path, case: dict[str, np.ndarray]) -> Path:
     return folder
 
 
+def write_backbone(folder: Path, case: dict[str, np.ndarray], dtype: torch.dtype = torch.float32) -> Path:
+    """As published: no head of ours in the configuration, the language model's head in the weights."""
+    config = json.loads(str(case["config"]))
+    for key in ("action_head_type", "action_dim", "state_dim", "chunk_size"):
+        del config[key]
+    write_small_files(folder, {**config, "concat": "None"}, 28)
+    (folder / "dataset_stats.pkl").unlink()
+    tensors = {name: tensor.to(dtype) for name, tensor in weights(case["keys"], case["shapes"]).items()}
+    kept = {name: tensor for name, tensor in tensors.items() if "embed_out" not in name}
+    save_file({**kept, "embed_out.weight": torch.zeros(432, 32, dtype=dtype)}, folder / "model.safetensors")
+    return folder
+
+
 def write_lora_run(folder: Path, stored: dict[str, np.ndarray]) -> Path:
     """A LoRA run directory: configuration and statistics in it, weights in ``checkpoint-20``."""
     case, lora = of_case(stored, "two_views"), of_case(stored, "lora")

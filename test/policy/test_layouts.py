@@ -18,7 +18,7 @@ from salus_ros.cli.main import main
 from salus_ros.policy.registry import load_policy
 from salus_ros.policy.tinyvla import checkpoint
 
-from .reference_cases import load_cases, of_case, weights, write_case, write_lora_run, write_small_files
+from .reference_cases import load_cases, of_case, write_backbone, write_case, write_lora_run
 from .small import observation
 
 
@@ -41,18 +41,6 @@ def originals(stored, tmp_path_factory):
 @pytest.fixture
 def copies(originals, tmp_path):
     return lambda kind: Path(shutil.copytree(originals[kind], tmp_path / kind))
-
-
-def write_backbone(folder, case):
-    """As published: no head of ours in the configuration, the language model's head in the weights."""
-    config = json.loads(str(case["config"]))
-    for key in ("action_head_type", "action_dim", "state_dim", "chunk_size"):
-        del config[key]
-    write_small_files(folder, {**config, "concat": "None"}, 28)
-    (folder / "dataset_stats.pkl").unlink()
-    tensors = {k: v for k, v in weights(case["keys"], case["shapes"]).items() if "embed_out" not in k}
-    save_file({**tensors, "embed_out.weight": torch.zeros(432, 32)}, folder / "model.safetensors")
-    return folder
 
 
 def shard(folder: Path, suffix: str) -> None:
@@ -146,19 +134,39 @@ def test_a_backbone_loads_as_one_and_not_as_a_policy(originals, capsys):
     [
         (
             "whole",
-            ("diffusion, 8 steps of 10 numbers", "CLIP 28 px", "MB in float32", "GPT-NeoX, 2 layers"),
+            (
+                "diffusion, 8 steps of 10 numbers",
+                "0.75 million: vision tower 0.03, projector 0.00, language model 0.03, heads 0.70",
+                "CLIP 28 px",
+                "3.0 MB in float32, 1.5 MB in 16 bits",
+                "GPT-NeoX, 2 layers",
+                "gives it four more heads",
+            ),
         ),
-        ("act", ("ACT, 8 steps", "no epistemic part")),
-        ("lora", ("LoRA fine-tune of step 20", "dataset_stats.pkl")),
+        ("act", ("ACT, 8 steps", "no epistemic uncertainty", "trains diffusion heads on its backbone")),
+        (
+            "lora",
+            ("LoRA fine-tune of step 20", "rank 4, alpha 16, on 26 linear layers", "dataset_stats.pkl"),
+        ),
     ],
 )
 def test_inspect_says_what_it_is(originals, capsys, monkeypatch, kind, words):
     monkeypatch.setenv("COLUMNS", "200")
     code = main(["inspect", str(originals[kind])])
     printed = capsys.readouterr().out
-    assert code == 2 and "neither its cameras nor its action period" in printed
+    assert code == 0, "what the published format cannot say is not wrong"
+    assert f"{originals[kind]}?camera_names=front,wrist&action_period_s=0.05" in printed
     for word in words:
         assert word in printed
+
+
+def test_a_folder_that_is_almost_a_policy_and_a_file_of_one_are_told_from_what_is_none(copies, capsys):
+    folder = copies("whole")
+    assert main(["inspect", str(folder / "model.safetensors")]) == 2
+    assert f"give the folder that holds it, {folder}" in capsys.readouterr().err
+    (folder / "config.json").unlink()
+    assert main(["inspect", str(folder)]) == 2
+    assert "config.json is not in" in capsys.readouterr().err
 
 
 class _Evil:

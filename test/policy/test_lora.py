@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import save_file
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla import checkpoint, lora
@@ -17,7 +16,7 @@ from salus_ros.policy.tinyvla.finetuning import HeadSettings, HeadTrainer
 from salus_ros.policy.tinyvla.layout import locate
 from salus_ros.policy.tinyvla.model import LlavaPythia
 
-from .reference_cases import load_cases, of_case, weights, write_small_files
+from .reference_cases import load_cases, of_case, write_backbone
 
 WIDTHS = (16, 32)
 SETTINGS = HeadSettings(
@@ -34,14 +33,8 @@ def stored():
 @pytest.fixture(scope="module")
 def backbone_folder(stored, tmp_path_factory):
     """In 16 bits, as published ones are."""
-    folder, case = tmp_path_factory.mktemp("lora") / "backbone", of_case(stored, "two_views")
-    config = json.loads(str(case["config"]))
-    for key in ("action_head_type", "action_dim", "state_dim", "chunk_size"):
-        del config[key]
-    write_small_files(folder, config, 28)
-    tensors = {k: v.half() for k, v in weights(case["keys"], case["shapes"]).items() if "embed_out" not in k}
-    save_file({**tensors, "embed_out.weight": torch.zeros(432, 32)}, folder / "model.safetensors")
-    return folder
+    folder = tmp_path_factory.mktemp("lora") / "backbone"
+    return write_backbone(folder, of_case(stored, "two_views"), torch.float16)
 
 
 @pytest.fixture(scope="module")
