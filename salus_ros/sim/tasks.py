@@ -13,13 +13,11 @@ import numpy as np
 from salus_ros.errors import SalusError
 from salus_ros.sim.layout import HAND_CLEARANCE_M, Layout, TaskSettings, plain_layout, post_on_the_way
 from salus_ros.sim.truth import Truth
-from salus_ros.sim.world import BIN_HEIGHT_M, BIN_INNER_HALF_M, CUBES
+from salus_ros.sim.world import BIN_HEIGHT_M, BIN_INNER_HALF_M, CUBES, MARK_RADIUS_M
 from salus_ros.types import Floats
 
 STILL_M_S: Final = 0.05
 """Slower than this, a cube lies still."""
-MARK_REACHED_M: Final = 0.03
-"""A cube whose centre is so near the marked place's centre covers it for the most part."""
 ON_TOP_M: Final = 0.018
 """A cube whose centre is so near, sideways, to that of the one below stands on it; from 2 cm on it tips."""
 SETTLED_M: Final = 0.006
@@ -185,15 +183,15 @@ class PushTask:
         return truth.mark_position_m + _up(truth.cube_size_m[truth.target] / 2)
 
     def succeeded(self, truth: Truth) -> bool:
-        """The cube lies still on the mark; a finger may still touch it."""
+        """The cube lies still with its centre on the marked disc; a finger may still touch it."""
         offset = truth.cube_position_m[truth.target] - self.goal_m(truth)
-        near = float(np.linalg.norm(offset[:2])) < MARK_REACHED_M and abs(float(offset[2])) < SETTLED_M
+        near = float(np.linalg.norm(offset[:2])) < MARK_RADIUS_M and abs(float(offset[2])) < SETTLED_M
         return near and _still(truth)
 
     def release_allowed(self, truth: Truth) -> bool:
         """A hand that took the cube although it was to push it may put it down on the mark."""
         offset = truth.cube_position_m[truth.target] - self.goal_m(truth)
-        return float(np.linalg.norm(offset[:2])) < MARK_REACHED_M and float(offset[2]) < RELEASE_HEIGHT_M
+        return float(np.linalg.norm(offset[:2])) < MARK_RADIUS_M and float(offset[2]) < RELEASE_HEIGHT_M
 
     def is_goal_surface(self, body: str) -> bool:
         """The cube is pushed along the table, into nothing else."""
