@@ -171,8 +171,9 @@ class GateSettings(BaseModel):
     replan_attempts: int = Field(3, ge=0, description="Replans before a person is called.")
     when_replans_are_used_up: Literal["assist", "go_on"] = Field(
         "assist",
-        description="What a drop or miss that is still foreseen leads to then: a call for a person, or no further "
-        "replan, at the speed that the risk allows, until attempts are renewed. All else still calls.",
+        description="What a drop or miss that is still foreseen leads to then: a call for a person, or no "
+        "further replan, at the speed that the risk allows, until attempts are renewed. All else still "
+        "calls.",
     )
     protective_stops: int = Field(2, ge=0, description="Protective stops before a person is called.")
     attempts_renew_s: float = Field(
