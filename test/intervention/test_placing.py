@@ -96,7 +96,7 @@ def test_a_contact_during_another_stop_is_held_where_it_was_felt() -> None:
     world.gate._senses.contact._contact_s = 0.0
     world.step()
     world.step()
-    assert world.gate._settled, "the contact under a hold was not noticed"
+    assert world.gate._standing.settled, "the contact under a hold was not noticed"
 
 
 def test_when_the_clock_stands_nothing_is_sent_and_the_last_command_stops_the_arm() -> None:
@@ -202,9 +202,11 @@ def test_a_plan_that_was_over_before_it_came_is_refused() -> None:
     late = chunk(newest.output.stamp_s + 0.01, np.tile(q, (3, 1)), step_s=0.05)
     world._in_flight.append((0.0, output(10_000, late)))
     world.run(0.02)
-    assert world.gate._executing is not None
-    assert world.gate._executing.output.sequence != 10_000, "it went to where the policy wanted it long ago"
-    assert world.gate._refused_plans == 1
+    assert world.gate._following.plan is not None
+    assert world.gate._following.plan.output.sequence != 10_000, (
+        "it went where the policy wanted it long ago"
+    )
+    assert world.gate._following.refused_in_a_row == 1
 
 
 def test_a_join_that_would_swing_wide_is_refused_though_its_ends_are_near() -> None:
@@ -224,11 +226,11 @@ def test_a_join_that_would_swing_wide_is_refused_though_its_ends_are_near() -> N
     for _ in range(6):
         world._in_flight.append((0.0, plan(1.0)))
         world.run(0.08)
-    before = world.gate._executing
+    before = world.gate._following.plan
     world._in_flight.append((0.0, plan(-1.0)))
     world.run(0.03)
-    assert world.gate._executing is before, "joined over a swing of more than blend_rad"
-    assert world.gate._refused_plans == 1
+    assert world.gate._following.plan is before, "joined over a swing of more than blend_rad"
+    assert world.gate._following.refused_in_a_row == 1
 
 
 def test_in_shadow_mode_the_state_says_what_risk_would_have_done() -> None:

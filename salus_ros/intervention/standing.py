@@ -1,0 +1,153 @@
+"""Coming to a stand: settle where the arm is, drive back before a new plan, find an arm that was lost."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from salus_ros.intervention.limits import Limits
+from salus_ros.intervention.motion import ArmMotion
+from salus_ros.intervention.retrace import DrivenPath
+from salus_ros.intervention.rules import Trigger
+from salus_ros.intervention.senses import Senses
+from salus_ros.intervention.settings import GateSettings
+from salus_ros.types import Cause, Floats, Mode
+
+_RETRACED: Final = frozenset({Cause.FORESEEN_DROP, Cause.FORESEEN_MISS, Cause.AFTER_STOP})
+"""Replans that first drive a little of the path back."""
+
+
+class Standing:
+    """What the arm does while it follows no plan."""
+
+    def __init__(self, settings: GateSettings, senses: Senses, limits: Limits) -> None:
+        self._settings = settings
+        self._senses = senses
+        self._limits = limits
+        self._driven = DrivenPath()
+        self.renew()
+
+    def renew(self) -> None:
+        """The arm stands and is held where it was measured, and what it drove before is forgotten."""
+        self.settled = True
+        """Whether the place held is one that was measured."""
+        self.lost = False
+        """Where the controller is by now is unknown: the clock stood, or an update failed. What it was sent
+        last ends in rest; until it is found there it gets nothing more."""
+        self.retracing = False
+        """Whether the motion in hand leads back."""
+        self._retrace_due = False
+        self._rest_since_s: float | None = None
+        self._driven.clear()
+
+    def begin(self, moving: bool) -> None:
+        """The plan was given up, with the arm in motion or not."""
+        self.settled = False
+        self._retrace_due = moving
+        self._rest_since_s = None
+
+    def leave(self) -> None:
+        """A plan was entered."""
+        self.settled = self.retracing = self._retrace_due = False
+
+    def note(self, progress_s: float, position: Floats) -> None:
+        """Remember the way: the command is here after so much path time."""
+        if self._senses.contact.contact:
+            self._driven.clear()
+        else:
+            self._driven.note(progress_s, position)
+
+    def over(self, motion: ArmMotion, mode: Mode) -> bool:
+        """Whether the arm rests, settled, with nothing left to retrace."""
+        to_retrace = mode == Mode.REPLAN and (self._retrace_due or self.retracing)
+        return motion.standing and self.settled and not self.lost and not to_retrace
+
+    def stand(
+        self, motion: ArmMotion, trigger: Trigger, at_measured: bool, now_s: float, progress_s: float
+    ) -> None:
+        """Go on coming to a stand.
+
+        Args:
+            motion: the motion in hand.
+            trigger: mode and cause of the stand.
+            at_measured: stop at the place measured at once.
+            now_s: steady time.
+            progress_s: path time followed in all.
+        """
+        if self.lost:
+            self._find(motion, now_s)
+            return
+        senses = self._senses
+        if at_measured and not senses.robot_silent(now_s):
+            assert senses.measured is not None
+            self._rest_at(motion, senses.measured)
+            self._driven.clear()
+            self.settled, self._retrace_due, self.retracing = True, False, False
+        if trigger.mode == Mode.REPLAN and self._retrace(motion, trigger.cause, progress_s):
+            return
+        if trigger.mode not in (Mode.REPLAN, Mode.PROTECTIVE_STOP):
+            self._retrace_due = self.retracing = False
+        motion.stop()
+        if motion.standing and not self.settled:
+            self._settle(motion, now_s)
+
+    def place(self, motion: ArmMotion, now_s: float) -> None:
+        """Hold where the arm is, whatever was commanded before."""
+        if self._senses.robot_silent(now_s):
+            return
+        measured = self._senses.measured
+        assert measured is not None
+        motion.place(self._limits.inside(measured))
+        self._driven.clear()
+        self._senses.tracking.reset()
+        self.settled, self.lost, self._retrace_due, self.retracing = True, False, False, False
+
+    def _retrace(self, motion: ArmMotion, cause: Cause, progress_s: float) -> bool:
+        """Drive back; true while the motion belongs to it."""
+        s = self._settings
+        if self.retracing:
+            motion.follow(s.retrace_speed)
+            if motion.ended and motion.standing:
+                self.retracing, self.settled, self._rest_since_s = False, False, None
+            return self.retracing
+        if not self._retrace_due or not motion.standing or not self.settled:
+            return False
+        self._retrace_due = False
+        if cause not in _RETRACED or s.retrace_path_s <= 0.0:
+            return False
+        path = self._driven.back(progress_s, motion.position, s.retrace_path_s, s.path_tolerance_rad)
+        if path is None:
+            return False
+        self.retracing = motion.enter(path, path.start_s, path.end_s, anywhere=False).entered
+        return self.retracing
+
+    def _settle(self, motion: ArmMotion, now_s: float) -> None:
+        """Hold a position measured once, when the arm stands, so that it races to no target."""
+        senses = self._senses
+        if self._rest_since_s is None:
+            self._rest_since_s = now_s
+        silent = senses.robot_silent(now_s) or senses.robot is None
+        waited = now_s - self._rest_since_s >= self._settings.settle_timeout_s
+        if silent:
+            self.settled = waited
+            return
+        assert senses.measured is not None
+        if senses.still or waited:
+            self._rest_at(motion, senses.measured)
+            self.settled = True
+
+    def _rest_at(self, motion: ArmMotion, measured: Floats) -> None:
+        if self._limits.in_box(measured):
+            motion.rest_at(measured)
+        else:
+            # The arm hangs out of the box a little; its command stays inside.
+            motion.stop()
+
+    def _find(self, motion: ArmMotion, now_s: float) -> None:
+        """Take up an arm that was lost, where it stands."""
+        if self._senses.clock.stands or self._senses.robot_silent(now_s):
+            self._rest_since_s = None
+            return
+        if self._rest_since_s is None:
+            self._rest_since_s = now_s
+        if self._senses.still or now_s - self._rest_since_s >= self._settings.settle_timeout_s:
+            self.place(motion, now_s)
