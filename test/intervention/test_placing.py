@@ -203,9 +203,7 @@ def test_a_plan_that_was_over_before_it_came_is_refused() -> None:
     world._in_flight.append((0.0, output(10_000, late)))
     world.run(0.02)
     assert world.gate._following.plan is not None
-    assert world.gate._following.plan.output.sequence != 10_000, (
-        "it went where the policy wanted it long ago"
-    )
+    assert world.gate._following.plan.output.sequence != 10_000, "it went where the policy wanted it long ago"
     assert world.gate._following.refused_in_a_row == 1
 
 
