@@ -6,15 +6,12 @@ It stays as it is, or with ``--lora RANK`` gets adapters on its language model.
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import Final
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from salus_ros.assets import asset
+from salus_ros.cli.training_run import train_for
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla import checkpoint, lora
 from salus_ros.policy.tinyvla.cloning import Source
@@ -23,8 +20,6 @@ from salus_ros.policy.tinyvla.finetuning import HeadSettings, HeadTrainer
 from salus_ros.policy.tinyvla.layout import WEIGHTS, locate
 from salus_ros.policy.tinyvla.statistics import write_published_statistics
 from salus_ros.robot.model import ArmModel
-
-SAVE_EVERY_S: Final = 200.0
 
 
 def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes: float) -> None:
@@ -56,7 +51,7 @@ def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes:
     trainer = HeadTrainer(backbone, episodes, settings, start)
     frames = sum(len(episode.state) for episode in episodes)
     print(f"{len(episodes)} successful episodes, {frames} frames, {settings.heads} heads")
-    losses = _run(trainer, output / "heads.pt", 60 * minutes)
+    figures = train_for(trainer, 60 * minutes, output / "heads.pt")
     trainer.model.eval()
     made = (output, trainer.model, backbone.tokenizer, backbone.processor, trainer.statistics)
     if settings.lora_rank:
@@ -71,7 +66,7 @@ def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes:
         "frames": frames,
         "steps": trainer.step_count,
         "minutes": round(trainer.elapsed_s / 60, 2),
-        "loss": round(float(np.mean(losses[-100:])), 5) if losses else None,
+        **{name: round(value, 5) for name, value in figures.items()},
         "first_head_kept": start is not None and not settings.lora_rank,
         "settings": settings.model_dump(mode="json"),
     }
@@ -101,30 +96,3 @@ def _fitting(settings: HeadSettings, start: checkpoint.Checkpoint | None) -> Hea
     if config.extensions.action_period_s:
         own["period_s"] = config.extensions.action_period_s
     return settings.model_copy(update=own)
-
-
-def _run(trainer: HeadTrainer, saved: Path, budget_s: float) -> list[float]:
-    if saved.exists():
-        trainer.restore(torch.load(saved, weights_only=True))
-        print(f"goes on from step {trainer.step_count}, {trainer.elapsed_s / 60:.1f} min")
-    losses: list[float] = []
-    last_saved_s = trainer.elapsed_s
-
-    def keep() -> None:
-        unfinished = saved.with_suffix(".part")
-        torch.save(trainer.state(), unfinished)
-        unfinished.rename(saved)
-
-    with tqdm(total=round(budget_s), initial=round(trainer.elapsed_s), unit="s", desc="training") as progress:
-        while trainer.elapsed_s < budget_s:
-            start_s = time.monotonic()
-            losses.append(trainer.step(trainer.elapsed_s / budget_s))
-            trainer.elapsed_s += time.monotonic() - start_s
-            progress.n = min(round(trainer.elapsed_s), round(budget_s))
-            if trainer.step_count % 20 == 0:
-                progress.set_postfix(step=trainer.step_count, loss=f"{np.mean(losses[-100:]):.4f}")
-            if trainer.elapsed_s - last_saved_s > SAVE_EVERY_S:
-                last_saved_s = trainer.elapsed_s
-                keep()
-    keep()
-    return losses

@@ -9,7 +9,6 @@ import salus_ros.sim.gl  # noqa: F401, isort: skip  (chooses the renderer before
 import argparse
 import json
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, get_args
@@ -29,6 +28,7 @@ from salus_ros.cli.demonstrations import (
     split,
     successes,
 )
+from salus_ros.cli.training_run import train_for
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla import checkpoint
 from salus_ros.policy.tinyvla.configuration import MemberPart
@@ -40,7 +40,6 @@ from salus_ros.policy.training.validation import validate
 
 HEAD_WIDTHS: Final = (48, 96)
 VALIDATION_EPISODES: Final = 40
-SAVE_EVERY_S: Final = 200.0
 LORA_BATCH: Final = 8
 """Frames per head and step with adapters."""
 
@@ -172,7 +171,6 @@ def train(
     """
     torch.set_flush_denormal(True)
     before = checkpoint.load(init_from) if init_from else None
-    output.mkdir(parents=True, exist_ok=True)
     everything = load_demonstrations(folder, counts)
     episodes = int(everything.episode.max()) + 1
     data, held_out = split(everything, min(VALIDATION_EPISODES, episodes // 5))
@@ -183,40 +181,18 @@ def train(
     trainer = Trainer(data, config, tokenizer, HEAD_WIDTHS, settings, before.statistics if before else None)
     if before is not None:
         trainer.start_from(before.model, before.tokenizer.get_vocab(), tokenizer.get_vocab())
-    saved = output / "training.pt"
-    if saved.exists():
-        trainer.restore(torch.load(saved, weights_only=True))
-        print(f"goes on from step {trainer.step_count}, {trainer.elapsed_s / 60:.1f} min")
-    budget_s = 60 * minutes
-    log = (output / "log.jsonl").open("a")
+    output.mkdir(parents=True, exist_ok=True)
 
     def keep() -> None:
-        unfinished = output / "training.part"
-        torch.save(trainer.state(), unfinished)
-        unfinished.rename(saved)
         checkpoint.save(output, trainer.average, tokenizer, image_processor(config), trainer.statistics)
         figures = validate(trainer.average, trainer.inputs, trainer.statistics, held_out)
         entry = {"step": trainer.step_count, "minutes": round(trainer.elapsed_s / 60, 2), **figures}
-        log.write(json.dumps({name: round(value, 4) for name, value in entry.items()}) + "\n")
-        log.flush()
+        with (output / "log.jsonl").open("a") as log:
+            log.write(json.dumps({name: round(value, 4) for name, value in entry.items()}) + "\n")
         tqdm.write(json.dumps({name: round(value, 2) for name, value in entry.items()}))
 
     print(f"{episodes} demonstrations, {len(data)} frames, {count_parameters(trainer)} parameters")
-    last_saved_s = trainer.elapsed_s
-    smooth: dict[str, float] = {}
-    with tqdm(total=round(budget_s), initial=round(trainer.elapsed_s), unit="s", desc="training") as progress:
-        while trainer.elapsed_s < budget_s:
-            start_s = time.monotonic()
-            parts = trainer.step(trainer.elapsed_s / budget_s)
-            trainer.elapsed_s += time.monotonic() - start_s
-            smooth = {name: 0.98 * smooth.get(name, value) + 0.02 * value for name, value in parts.items()}
-            progress.n = min(round(trainer.elapsed_s), round(budget_s))
-            if trainer.step_count % 20 == 0:
-                progress.set_postfix(step=trainer.step_count, **{k: f"{v:.3f}" for k, v in smooth.items()})
-            if trainer.elapsed_s - last_saved_s > SAVE_EVERY_S:
-                last_saved_s = trainer.elapsed_s
-                keep()
-    keep()
+    train_for(trainer, 60 * minutes, output / "training.pt", also=keep)
     record = {
         "demonstrations": episodes,
         "recorded": dict(counts),

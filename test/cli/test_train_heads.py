@@ -122,6 +122,8 @@ def test_what_does_not_go_with_adapters_is_told(published, demonstrations, tmp_p
     assert train(published["backbone"], demonstrations, tmp_path, 0.1) == 0
     refused("whole checkpoint already", tmp_path, more=("--lora", "4"))
     refused("other settings", tmp_path, 0.1, heads=2)
+    (tmp_path / "heads.pt").write_bytes(b"half a file")
+    refused("delete it to begin anew", tmp_path, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def test_a_resumed_run_has_the_same_weights_and_steps():
     assert first.step(0.0) == pytest.approx(after, rel=1e-4), "both go on alike"
 
 
+def test_a_run_of_another_shape_is_not_gone_on_from():
+    other = trainer(SETTINGS.model_copy(update={"member_part": "head"}))
+    with pytest.raises(SalusError, match="other members"):
+        trainer().restore(other.state())
+
+
 def test_every_episode_belongs_to_as_many_members_as_asked():
     training = trainer()
     seen: dict[int, set[int]] = {}

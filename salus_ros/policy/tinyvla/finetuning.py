@@ -180,8 +180,8 @@ class HeadTrainer:
             for own in chosen
         ]
 
-    def step(self, progress: float) -> float:
-        """One step of the optimiser; ``progress`` in [0, 1] of the run. Returns the loss."""
+    def step(self, progress: float) -> dict[str, float]:
+        """One step of the optimiser; ``progress`` in [0, 1] of the run. Returns its loss."""
         settings = self.settings
         rows = torch.stack(
             [frames[torch.randint(len(frames), (settings.batch,))] for frames in self._frames], dim=1
@@ -201,7 +201,7 @@ class HeadTrainer:
         nn.utils.clip_grad_norm_(self._trained, 1.0)
         self._optimizer.step()
         self.step_count += 1
-        return float(loss.detach())
+        return {"loss": float(loss.detach())}
 
     def state(self) -> dict[str, Any]:
         """All that is needed to resume, without what is frozen."""

@@ -241,11 +241,21 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state`` returned."""
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self._reader.load_state_dict(state["reader"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        """Go on from a state that ``state`` returned.
+
+        Raises:
+            SalusError: it is of a run with another shape.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self._reader.load_state_dict(state["reader"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError):
+            raise SalusError(
+                "The run to go on from has other members, or learned other words; give the options and tasks "
+                "that it was started with, or another --output."
+            ) from None
         self.step_count, self.elapsed_s = int(state["step_count"]), float(state["elapsed_s"])
         torch.manual_seed(self.settings.seed + self.step_count)
         self._indices = self.batches.after(self.step_count)
