@@ -1,19 +1,26 @@
 """Policy, monitor, gate and deadman on a real arm, whose drivers run already.
 
 The gate stays inactive until a person activates it. Start with ``shadow_mode:=true``. Takes the arguments of
-``salus.launch.py`` as well.
+``salus.launch.py`` as well. The topics of the cameras are arguments, since each driver has names of its own.
 """
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import SetRemap
 
 from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("salus_ros"))
+CAMERA_TOPICS = {
+    "front_image": ("camera/front/image_raw", "Images of the front camera."),
+    "front_info": ("camera/front/camera_info", "Calibration of the front camera."),
+    "wrist_image": ("camera/wrist/image_raw", "Images of the wrist camera."),
+    "front_points": ("camera/front/points", "Depth points of the front camera."),
+}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -28,4 +35,11 @@ def generate_launch_description() -> LaunchDescription:
             "activate_gate": "false",
         }.items(),
     )
-    return LaunchDescription([robot, salus])
+    cameras = [
+        DeclareLaunchArgument(name, default_value=topic, description=f"{what} Topic of your driver.")
+        for name, (topic, what) in CAMERA_TOPICS.items()
+    ]
+    renamed = [
+        SetRemap(src=topic, dst=LaunchConfiguration(name)) for name, (topic, _) in CAMERA_TOPICS.items()
+    ]
+    return LaunchDescription([robot, *cameras, GroupAction([*renamed, salus])])

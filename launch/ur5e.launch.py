@@ -36,11 +36,17 @@ def generate_launch_description() -> LaunchDescription:
         default_value=str(SHARE / "config" / "robots" / "ur5e.yaml"),
         description="Parameters of the robot: your own copy of the default.",
     )
+    gripper_states = DeclareLaunchArgument(
+        "gripper_joint_states",
+        default_value=GRIPPER_REMAPPINGS["gripper/joint_states"],
+        description="Joint states of the gripper: the arm's, where both are under one controller manager.",
+    )
+    remappings = {**GRIPPER_REMAPPINGS, "gripper/joint_states": LaunchConfiguration("gripper_joint_states")}
     gripper = Node(
         package="salus_ros",
         executable="gripper_node",
         parameters=[LaunchConfiguration("robot_file")],
-        remappings=list(GRIPPER_REMAPPINGS.items()),
+        remappings=list(remappings.items()),
         output="screen",
         on_exit=ends_launch("the gripper's node has ended, and the joint states with it"),
     )
@@ -61,4 +67,4 @@ def generate_launch_description() -> LaunchDescription:
         ]
     )
     # SALUS first: it checks the arguments, and a wrong one must start nothing.
-    return LaunchDescription([robot_file, salus, gripper, stop])
+    return LaunchDescription([robot_file, gripper_states, salus, gripper, stop])

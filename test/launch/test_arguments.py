@@ -22,17 +22,21 @@ SHARE = Path(get_package_share_directory("salus_ros"))
 FILES = sorted(path.name for path in (SHARE / "launch").glob("*.launch.py"))
 
 
-def run(name: str, arguments: dict[str, str]) -> tuple[str, list[str]]:
-    """Run a launch file until it fails by itself; returns why it did, and the processes that had started."""
+def run(name: str, arguments: dict[str, str]) -> tuple[str, dict[str, list[str]]]:
+    """Run a launch file until it fails by itself; returns why, and the command of each process by name."""
     reasons: list[str] = []
-    started: list[str] = []
+    started: dict[str, list[str]] = {}
     service = LaunchService(noninteractive=True)
     service.include_launch_description(
         LaunchDescription(
             [
                 RegisterEventHandler(OnShutdown(on_shutdown=lambda event, _: reasons.append(event.reason))),
                 RegisterEventHandler(
-                    OnProcessStart(on_start=lambda event, _: started.append(event.process_name))
+                    OnProcessStart(
+                        on_start=lambda event, _: started.update(
+                            {event.process_name.rpartition("-")[0]: event.cmd}
+                        )
+                    )
                 ),
                 IncludeLaunchDescription(
                     PythonLaunchDescriptionSource(str(SHARE / "launch" / name)),
@@ -109,6 +113,24 @@ def test_a_switch_is_true_or_false(argument: str) -> None:
 def test_a_robot_must_be_named() -> None:
     (argument,) = (a for a in declared("robot.launch.py") if a.name == "robot_file")
     assert argument.default_value is None
+
+
+@pytest.mark.graph
+@pytest.mark.parametrize("robot", ["fr3", "ur5e"])
+def test_the_topics_of_a_robots_drivers_reach_the_nodes(robot: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The description of the robot is not there, so that the launch ends as soon as it has started."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", "56")
+    image = "/camera/front/color/image_raw"
+    _, started = run(f"{robot}.launch.py", {"front_image": image, "record": "true", "bag": "/proc/none"})
+    assert {"policy_node", "intervention_node", "deadman_node", "recorder_node"} <= set(started)
+    for node, command in started.items():
+        renamed = {part for part in command if ":=" in part}
+        if node in ("controller_stop_node", "gripper_node"):
+            assert f"camera/front/image_raw:={image}" not in renamed, "they are of the drivers' side"
+            continue
+        assert f"camera/front/image_raw:={image}" in renamed, node
+        assert "joint_states:=salus/joint_states" in renamed, node
+    assert "monitor_node" not in started, "the shipped one knows the simulated arm only"
 
 
 @pytest.mark.graph

@@ -45,6 +45,14 @@ JOINTS = {
         *("wrist_1_joint", "wrist_2_joint", "wrist_3_joint"),
     ),
 }
+CONTROLLERS = {
+    "fr3": {"fr3_arm_controller": "joint_trajectory_controller/JointTrajectoryController"},
+    "ur5e": {
+        "robotiq_gripper_controller": "parallel_gripper_action_controller/GripperActionController",
+        "robotiq_activation_controller": "robotiq_controllers/RobotiqActivationController",
+    },
+}
+"""Those that the driver's own controllers file lacks, with their types."""
 TOPICS = {
     "fr3": {
         "arm/joint_states": "franka/joint_states",
@@ -183,3 +191,46 @@ def test_the_gripper_is_the_drivers_action(robot: str) -> None:
     assert (gripper.action, gripper.action_type) == ACTIONS[robot]
     assert gripper.opening_m(gripper.measured_open) == pytest.approx(gripper.opening_max_m)
     assert gripper.goal(0.0) == gripper.goal_closed
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_the_controllers_that_the_driver_lacks_fit_the_robot(
+    make_node: Callable[..., Any], robot: str
+) -> None:
+    """Read by ROS itself: the two parts of a file name a node more than once, which YAML alone would lose."""
+    talker = make_node()
+
+    def parameters(name: str) -> dict[str, Any]:
+        file = str(path(f"{robot}_controllers"))
+        reader = Node(
+            name,
+            context=talker.context,
+            cli_args=["--ros-args", "--params-file", file],
+            use_global_arguments=False,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        try:
+            return {key: value.value for key, value in reader.get_parameters_by_prefix("").items()}
+        finally:
+            reader.destroy_node()
+
+    manager = parameters("controller_manager")
+    assert {n: manager.get(f"{n}.type") for n in CONTROLLERS[robot]} == CONTROLLERS[robot]
+    (arm,) = sections(robot)["controller_stop_node"]["controllers"]
+    assert parameters(arm)["interpolate_from_desired_state"] is True
+    if arm in CONTROLLERS[robot]:
+        assert tuple(parameters(arm)["joints"]) == JOINTS[robot]
+        assert {f"gains.{joint}.p" for joint in JOINTS[robot]} <= set(parameters(arm))
+
+
+def test_the_grippers_controller_moves_the_joint_that_is_measured() -> None:
+    controllers = yaml.safe_load(path("ur5e_controllers").read_text())
+    gripper = sections("ur5e")["gripper_node"]
+    joint = controllers["robotiq_gripper_controller"]["ros__parameters"]["joint"]
+    assert [joint] == gripper["goal_joints"] == gripper["measured_joints"]
+    assert gripper["action"].startswith("robotiq_gripper_controller/")
+
+
+def test_the_cameras_that_are_arguments_are_those_that_the_nodes_read() -> None:
+    renamed = {topic for topic, _ in launch_file("robot")["CAMERA_TOPICS"].values()}
+    assert renamed == {qos.FRONT_IMAGE, qos.FRONT_INFO, qos.WRIST_IMAGE, qos.FRONT_POINTS}
