@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sensor_msgs.msg import JointState
 
 from salus_ros.assets import asset
+from salus_ros.errors import SalusError
 from salus_ros.nodes.conversions import robot_state_from_message
 from salus_ros.robot.model import ArmModel, ArmSettings
 from salus_ros.types import RobotState
@@ -47,9 +48,8 @@ class Robot:
         Raises:
             SalusError: there is no such file, or it holds no such arm.
         """
-        path = Path(settings.urdf)
         arm = ArmModel.from_urdf(
-            path if path.exists() else asset(settings.urdf),
+            _description(settings.urdf),
             ArmSettings(
                 base_frame=settings.base_frame,
                 tool_frame=settings.tool_frame,
@@ -61,3 +61,16 @@ class Robot:
     def state(self, message: JointState) -> RobotState:
         """A joint state message in the arm's order; raises SalusError when it cannot be read."""
         return robot_state_from_message(message, self.arm.joint_names, self.finger_joints)
+
+
+def _description(urdf: str) -> Path:
+    path = Path(urdf)
+    if path.exists():
+        return path
+    try:
+        return asset(urdf)
+    except SalusError as error:
+        raise SalusError(
+            f"robot.urdf is '{urdf}', which is no file in {Path.cwd()} and none of SALUS's own; start in the "
+            "folder that it lies in, or give its absolute path."
+        ) from error

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from rclpy.node import Node
 
 from salus_ros.assets import asset
+from salus_ros.errors import SalusError
 from salus_ros.nodes import qos
 from salus_ros.nodes.console_node import ConsoleNodeSettings
 from salus_ros.nodes.controller_stop_node import ControllerStopSettings
@@ -136,6 +137,12 @@ def test_the_arm_has_the_drivers_joints_and_a_limit_for_each(robot: str, tmp_pat
     arm = Robot.load(given.model_copy(update={"urdf": str(description)})).arm
     assert arm.joint_names == JOINTS[robot]
     assert all(0 < limit <= 20 for limit in arm.acceleration_limit_rad_s2)
+
+
+def test_a_description_that_is_not_there_is_named_with_the_folder_that_was_searched() -> None:
+    given = RobotSettings.model_validate(sections("fr3")["intervention_node"]["robot"])
+    with pytest.raises(SalusError, match=r"robot\.urdf is 'fr3\.urdf', which is no file in /"):
+        Robot.load(given)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
