@@ -15,6 +15,9 @@ from salus_ros.types import Floats, JointTrajectory
 
 _ENTRY_STEP_S: Final = 0.01
 _SHORTEST_PATH_S: Final = 0.03
+_ROUNDING_S: Final = 1e-6
+"""Elapsed time is a sum of differences, which round otherwise at a large time than near zero; without this a
+rest may end a period later there."""
 _PLACING_S: Final = 0.3
 """What a controller may take to come from where it holds the arm to where the arm is: gentle over the few
 hundredths of a radian that an arm sags or lags."""
@@ -89,7 +92,7 @@ class ArmMotion:
         """Whether the command rests now and what is in hand does not move it."""
         if self._follower is not None:
             return self._follower.standing
-        return self._rest_elapsed_s >= self._rest.duration_s
+        return self._rest_elapsed_s >= self._rest.duration_s - _ROUNDING_S
 
     @property
     def rest_in_s(self) -> float:

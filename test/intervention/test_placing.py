@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -45,6 +46,20 @@ def test_an_arm_that_sags_below_its_controller_is_taken_up_gently() -> None:
     q, _ = world.controller.at(world.now_s)
     assert np.abs(q - world.measured).max() < 1e-4, "it does not hold where the arm is"
     assert hardest(world, 0) < 1.0
+
+
+@pytest.mark.parametrize("origin_s", [0.0, 1000.0, 1e6])
+def test_a_rest_is_reached_in_the_same_period_however_late_it_is(origin_s: float) -> None:
+    world = World().start()
+    motion = world.gate._motion
+    assert motion is not None
+    motion.place(HOME)
+    periods = round(motion.rest_in_s / PERIOD_S)
+    times_s = [origin_s + number * PERIOD_S for number in range(periods + 1)]
+    for before_s, now_s in itertools.pairwise(times_s):
+        assert not motion.standing
+        motion.advance(now_s - before_s)
+    assert motion.standing
 
 
 @pytest.mark.parametrize(
