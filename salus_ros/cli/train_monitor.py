@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--alpha", type=float, default=0.05, help="false alarms per successful episode (default: %(default)s)"
     )
     parser.add_argument("--members", type=int, default=3, help="networks averaged (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=50, help="passes at most (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=80, help="passes at most (default: %(default)s)")
     parser.add_argument(
         "--jobs", type=int, default=2, help="processes that replay episodes (default: %(default)s)"
     )

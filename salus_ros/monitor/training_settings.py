@@ -24,10 +24,11 @@ class TrainingSettings(BaseModel):
         32, ge=4, le=96, description="Width of the network; 3 x 64 stays under 200,000 weights."
     )
     history_steps: int = Field(
-        REACH,
+        7,
         ge=1,
         description="Steps that the network looks back over: blocks that would reach further see the newest "
-        "step alone.",
+        f"step alone. {REACH} lets all of them look back; with some hundred failures to learn from, fewer "
+        "separate better.",
     )
     dropout: float = Field(0.3, ge=0, lt=1, description="Share of hidden units left out.")
     family_dropout: float = Field(
@@ -42,11 +43,11 @@ class TrainingSettings(BaseModel):
     noise: float = Field(
         0.15, ge=0, description="Noise added to the normalised signals, in standard deviations."
     )
-    learning_rate: float = Field(2e-3, gt=0, description="Of AdamW, decayed by a cosine over the epochs.")
+    learning_rate: float = Field(4e-3, gt=0, description="Of AdamW, decayed by a cosine over the epochs.")
     weight_decay: float = Field(0.1, ge=0, description="Of AdamW.")
     batch_episodes: int = Field(16, ge=1, description="Episodes in a step.")
-    epochs: int = Field(50, ge=1, description="Passes over the training episodes at most.")
-    patience: int = Field(10, ge=1, description="Passes without a better tuning loss before training stops.")
+    epochs: int = Field(80, ge=1, description="Passes over the training episodes at most.")
+    patience: int = Field(20, ge=1, description="Passes without a better tuning loss before training stops.")
     timeout_weight: float = Field(0.1, ge=0, description="Weight of the timeout's loss beside the hazards'.")
     max_positive_weight: float = Field(
         8.0, ge=1, description="A failure counts at most this much more than its absence."
