@@ -3,7 +3,8 @@
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
 ``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
 ``docs/results/study.json`` into both; the shipped policy's figures go into its card and from there into the
-README, the experts' into ``docs/tasks.md``. A section whose file is missing stays as it is.
+README, the experts' into ``docs/tasks.md``, and what the monitor's episodes are, by ``models/monitor/data.manifest``,
+into ``docs/data.md``. A section whose file is missing stays as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import evaluation_tables
 import study_tables
 
 from salus_ros.cli import policy_evaluation
+from salus_ros.data.manifest import Manifest, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,6 +54,7 @@ def main() -> None:
         replace(ROOT / "docs/tasks.md", "experts", experts_table(training))
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
     replace(ROOT / "docs/results.md", "monitor", monitor_table(monitor))
+    replace(ROOT / "docs/data.md", "data", data_table(read_manifest(ROOT / "models/monitor/data.manifest")))
     card = section(ROOT / "models/tinyvla-small/README.md", "policy")
     replace(ROOT / "README.md", "figures", readme_figures(card, monitor["test"]))
 
@@ -79,6 +83,21 @@ def experts_table(training: dict[str, Any]) -> str:
         succeeded = training["succeeded"][task]
         rows.append(f"| `{task}` | {recorded} | {succeeded} ({succeeded / recorded:.1%}) |")
     return "\n".join(rows)
+
+
+def data_table(manifest: Manifest) -> str:
+    """How the episodes of each task and disturbance ended."""
+    ended: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for episode in manifest.episodes:
+        ended[episode.task, episode.disturbance][episode.outcome] += 1
+    rows = ["| task | disturbance | episodes | success | time out | stopped or lost |", "|---|---|---|---|---|---|"]
+    for (task, disturbance), counts in sorted(ended.items()):
+        others = counts.total() - counts["success"] - counts["timeout"]
+        cells = (counts.total(), counts["success"], counts["timeout"], others)
+        rows.append(f"| `{task}` | {disturbance or 'none'} | " + " | ".join(map(str, cells)) + " |")
+    said = f"{len(manifest.episodes)} episodes of the policy {manifest.header.policy_hash}, seeds from "
+    said += f"{manifest.seeds[0]} on, mixture {manifest.header.mixture_hash}."
+    return "\n".join([said, "", *rows])
 
 
 def monitor_table(training: dict[str, Any]) -> str:

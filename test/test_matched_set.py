@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from salus_ros.cli.main import build_parser
+from salus_ros.data.manifest import read_manifest
 from salus_ros.evaluation.study import monitor_digest, policy_hash
+from salus_ros.mixture import Mixture
 from salus_ros.monitor.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +27,14 @@ def test_the_monitor_was_trained_on_the_shipped_policy() -> None:
     assert policy_hash(POLICY) in known, (
         f"the monitor knows {known}: train it again on this policy's episodes"
     )
+
+
+def test_the_manifest_remakes_the_episodes_that_the_monitor_was_trained_on() -> None:
+    manifest = read_manifest(MONITOR / "data.manifest")
+    report = json.loads((MONITOR / "training.json").read_text())
+    assert manifest.header.policy_hash == policy_hash(POLICY)
+    assert manifest.header.mixture_hash == Mixture.read(ROOT / "config" / "mixtures" / "seen.yaml").hash
+    assert len(manifest.episodes) == sum(report["episodes"].values())
 
 
 def test_the_monitor_and_its_training_report_are_of_one_run() -> None:
