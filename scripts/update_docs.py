@@ -3,8 +3,8 @@
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
 ``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
 ``docs/results/study.json`` into both; the shipped policy's figures go into its card and from there into the
-README, the experts' into ``docs/tasks.md``, and what the monitor's episodes are, by ``models/monitor/data.manifest``,
-into ``docs/data.md``. A section whose file is missing stays as it is.
+README, the experts' into ``docs/tasks.md``, and how the episodes of ``models/monitor/data.manifest`` ended into
+``docs/data.md``. A section whose file is missing stays as it is.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ def data_table(manifest: Manifest) -> str:
     ended: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for episode in manifest.episodes:
         ended[episode.task, episode.disturbance][episode.outcome] += 1
-    rows = ["| task | disturbance | episodes | success | time out | stopped or lost |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| task | disturbance | episodes | success | time out | stopped or lost |",
+        "|---|---|---|---|---|---|",
+    ]
     for (task, disturbance), counts in sorted(ended.items()):
         others = counts.total() - counts["success"] - counts["timeout"]
         cells = (counts.total(), counts["success"], counts["timeout"], others)

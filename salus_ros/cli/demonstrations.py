@@ -1,12 +1,13 @@
-"""Demonstrations of the scripted expert: recorded one file a seed, loaded as behaviour cloning wants them."""
+"""Demonstrations and corrections of the scripted expert: a file a seed, loaded for behaviour cloning."""
 
 from __future__ import annotations
 
 import salus_ros.sim.gl  # noqa: F401, isort: skip  (chooses the renderer before mujoco is imported)
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -20,10 +21,18 @@ from salus_ros.policy.training.architecture import STATE_DIM
 from salus_ros.policy.training.demonstrations import Demonstrations
 from salus_ros.robot.model import ArmModel
 
+if TYPE_CHECKING:
+    from salus_ros.mixture import Mixture
+    from salus_ros.sim.demonstrations import Demonstration
+
 FIRST_DEMONSTRATION_SEED: Final = 1_000_000
 """Scenes with seeds from here on are for training the policy only."""
 
 SEEDS_PER_TASK: Final = 100_000
+
+FIRST_CORRECTION_SEED: Final = 1_600_000
+CORRECTIONS: Final = "corrections"
+"""Folder of the episodes of a policy that the expert corrected."""
 
 DEMONSTRATED: Final = ("bin", "bin_past_obstacle", "stack", "push")
 """Tasks that the policy learns."""
@@ -44,12 +53,22 @@ def collect(folder: Path, counts: Mapping[str, int], jobs: int) -> None:
         return
     # So that an interrupted recording has some of every task.
     missing.sort(key=lambda what: what[1] % SEEDS_PER_TASK)
+    _in_parts(functools.partial(_record, folder), missing, jobs, "demonstrations")
+
+
+def collect_corrections(folder: Path, policy: Path, mixture: Mixture, count: int, jobs: int) -> None:
+    """Let the policy act in scenes of the mixture and record what the expert would do at each frame."""
+    (folder / CORRECTIONS).mkdir(parents=True, exist_ok=True)
+    every = range(FIRST_CORRECTION_SEED, FIRST_CORRECTION_SEED + count)
+    missing = [seed for seed in every if not _path(folder, CORRECTIONS, seed).exists()]
+    _in_parts(functools.partial(_correct, folder, policy, mixture), missing, jobs, "corrections")
+
+
+def _in_parts(record: Callable[[list[Any]], list[bool]], missing: list[Any], jobs: int, what: str) -> None:
     parts = [missing[start : start + 10] for start in range(0, len(missing), 10)]
-    work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-        delayed(_record)(folder, part) for part in parts
-    )
+    work = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(record)(part) for part in parts)
     succeeded = done = 0
-    with tqdm(total=len(missing), desc="demonstrations", unit="episode") as progress:
+    with tqdm(total=len(missing), desc=what, unit="episode") as progress:
         for part in work:
             done += len(part)
             succeeded += sum(part)
@@ -77,29 +96,52 @@ def _record(folder: Path, parts: list[tuple[str, int]]) -> list[bool]:
     succeeded = []
     for task, seed in parts:
         episode = record(simulation, seed, task=task, image_transform=processor.to_uint8)
-        arrays: dict[str, Any] = {
-            field.name: getattr(episode, field.name)
-            for field in dataclasses.fields(episode)
-            if isinstance(getattr(episode, field.name), np.ndarray)
-        }
-        arrays.update({f"image_{name}": images for name, images in episode.images.items()})
-        for name in ("task", "colours", "target", "second", "instruction", "succeeded"):
-            arrays[name] = np.array(getattr(episode, name))
-        path = _path(folder, task, seed)
-        unfinished = path.with_suffix(".part.npz")
-        np.savez(unfinished, **arrays)
-        unfinished.rename(path)
+        _keep(episode, _path(folder, task, seed))
         succeeded.append(episode.succeeded)
     return succeeded
 
 
-def load_demonstrations(folder: Path, counts: Mapping[str, int]) -> Demonstrations:
-    """The succeeded ones among the first so many demonstrations of each task, the tasks in turn.
+def _correct(folder: Path, policy: Path, mixture: Mixture, seeds: list[int]) -> list[bool]:
+    import torch
+
+    from salus_ros.corrections import record_corrections
+    from salus_ros.policy.registry import load_policy
+    from salus_ros.sim.simulation import Simulation
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    simulation, acting = Simulation(), load_policy(str(policy))
+    processor = ImageProcessor(IMAGE_SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    succeeded = []
+    for seed in seeds:
+        episode = record_corrections(simulation, acting, mixture.draw(seed), processor.to_uint8)
+        _keep(episode, _path(folder, CORRECTIONS, seed))
+        succeeded.append(episode.succeeded)
+    return succeeded
+
+
+def _keep(episode: Demonstration, path: Path) -> None:
+    """Write one file, whole or not at all."""
+    arrays: dict[str, Any] = {
+        field.name: getattr(episode, field.name)
+        for field in dataclasses.fields(episode)
+        if isinstance(getattr(episode, field.name), np.ndarray)
+    }
+    arrays.update({f"image_{name}": images for name, images in episode.images.items()})
+    for name in ("task", "colours", "target", "second", "instruction", "succeeded"):
+        arrays[name] = np.array(getattr(episode, name))
+    unfinished = path.with_suffix(".part.npz")
+    np.savez(unfinished, **arrays)
+    unfinished.rename(path)
+
+
+def load_demonstrations(folder: Path, counts: Mapping[str, int], corrections: int = 0) -> Demonstrations:
+    """The succeeded ones among the first so many demonstrations of each task, and corrections, in turn.
 
     Raises:
         SalusError: of some task none succeeded.
     """
-    paths = successes(folder, counts)
+    paths = successes(folder, counts, corrections)
     named: dict[str, tuple[str, str, str]] = {}
     colours: set[str] = set()
     frames = 0
@@ -154,8 +196,11 @@ def load_demonstrations(folder: Path, counts: Mapping[str, int]) -> Demonstratio
     )
 
 
-def successes(folder: Path, counts: Mapping[str, int]) -> list[Path]:
-    """Files of the demonstrations that succeeded, the tasks in turn: the last ones are of every task."""
+def successes(folder: Path, counts: Mapping[str, int], corrections: int = 0) -> list[Path]:
+    """Files of the demonstrations that succeeded and of the corrections, in turn: the last are of every kind.
+
+    A correction is worth learning from however its episode ended.
+    """
     found: list[tuple[float, Path]] = []
     for task, count in counts.items():
         before = len(found)
@@ -170,6 +215,10 @@ def successes(folder: Path, counts: Mapping[str, int]) -> list[Path]:
                 f"None of the demonstrations in {folder / task} succeeded; delete the folder and collect "
                 "again."
             )
+    for rank in range(corrections):
+        path = _path(folder, CORRECTIONS, FIRST_CORRECTION_SEED + rank)
+        if path.exists():
+            found.append((rank / corrections, path))
     return [path for _, path in sorted(found)]
 
 

@@ -23,6 +23,7 @@ from salus_ros.cli.demonstrations import (
     DEMONSTRATED,
     PERIOD_S,
     collect,
+    collect_corrections,
     load_demonstrations,
     seeds,
     split,
@@ -30,6 +31,7 @@ from salus_ros.cli.demonstrations import (
 )
 from salus_ros.cli.training_run import train_for
 from salus_ros.errors import SalusError
+from salus_ros.mixture import Mixture
 from salus_ros.policy.tinyvla import checkpoint
 from salus_ros.policy.tinyvla.configuration import MemberPart
 from salus_ros.policy.tinyvla.tokenizer import train_tokenizer
@@ -58,6 +60,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--demo-dir", type=Path, default=Path("runs/demos"), help="where demonstrations are kept"
+    )
+    parser.add_argument(
+        "--corrections",
+        type=int,
+        default=0,
+        metavar="N",
+        help="let the policy of --init-from act in N scenes and learn as well what the expert would do there",
+    )
+    parser.add_argument(
+        "--correction-mixture",
+        type=Path,
+        default=Path("config/mixtures/corrections.yaml"),
+        help="what those scenes are drawn from (default %(default)s)",
     )
     parser.add_argument(
         "--init-from",
@@ -124,10 +139,15 @@ def run(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.tasks) - set(DEMONSTRATED))
     if unknown:
         raise SalusError(f"There is no task {unknown[0]!r}; choose of {', '.join(DEMONSTRATED)}.")
+    if args.corrections and args.init_from is None:
+        raise SalusError("--corrections are of a policy that acts; name it with --init-from.")
     counts = dict.fromkeys(args.tasks, args.demos)
     collect(args.demo_dir, counts, args.jobs)
+    if args.corrections:
+        mixture = Mixture.read(args.correction_mixture)
+        collect_corrections(args.demo_dir, args.init_from, mixture, args.corrections, args.jobs)
     settings = TrainingSettings(seed=args.seed, member_part=args.members_own)
-    train(args.demo_dir, counts, args.output, settings, args.minutes, args.init_from)
+    train(args.demo_dir, counts, args.output, settings, args.minutes, args.init_from, args.corrections)
     if args.evaluate:
         report = policy_evaluation.evaluate(args.output, args.evaluate, args.jobs, args.tasks)
         (args.output / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -164,14 +184,16 @@ def train(
     settings: TrainingSettings,
     minutes: float,
     init_from: Path | None = None,
+    corrections: int = 0,
 ) -> None:
     """Train for so many minutes in all, saving every few minutes; goes on from a saved state.
 
-    ``init_from``: a checkpoint whose weights and normalisation the run begins with.
+    ``init_from``: a checkpoint whose weights and normalisation the run begins with; ``corrections``: how many
+    episodes of it are learned from that the expert corrected.
     """
     torch.set_flush_denormal(True)
     before = checkpoint.load(init_from) if init_from else None
-    everything = load_demonstrations(folder, counts)
+    everything = load_demonstrations(folder, counts, corrections)
     episodes = int(everything.episode.max()) + 1
     data, held_out = split(everything, min(VALIDATION_EPISODES, episodes // 5))
     tokenizer = train_tokenizer(data.instructions)
@@ -197,6 +219,7 @@ def train(
         "demonstrations": episodes,
         "recorded": dict(counts),
         "succeeded": {task: len(successes(folder, {task: count})) for task, count in counts.items()},
+        "corrections": corrections,
         "started_from": before.hash if before else "",
         "frames": len(data),
         "first_seed": {task: seeds(task, 1).start for task in counts},

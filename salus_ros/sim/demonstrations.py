@@ -136,7 +136,7 @@ def record(
     expert = EXPERTS[task]()
     driver = _Driver(simulation, expert, settings, np.random.default_rng([seed, 2]))
     transform = image_transform or np.asarray
-    frames: list[_Frame] = []
+    frames: list[Frame] = []
     events: list[EpisodeEvent] = []
     step = lingered = 0
     while not simulation.done or lingered * STEP_S < settings.linger_s:
@@ -145,7 +145,7 @@ def record(
             plan = expert.plan(truth)
             observation = simulation.observe()
             images = {name: transform(image) for name, image in observation.images.items()}
-            frames.append(_Frame(observation.robot, images, truth, plan))
+            frames.append(Frame(observation.robot, images, truth, plan))
         driver.execute(truth)
         for _ in range(_CONTROL_STEPS):
             happened = simulation.step()
@@ -154,11 +154,13 @@ def record(
                 watch(happened)
         step += 1
         lingered += simulation.done
-    return _collected(scene, simulation.outcome == SUCCESS, events, frames)
+    return collected(scene, simulation.outcome == SUCCESS, events, frames)
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
+    """One moment of an episode, and what the expert would do from it."""
+
     robot: RobotState
     images: dict[str, NDArray[Any]]
     truth: Truth
@@ -251,9 +253,10 @@ class _Driver:
         return self._forced_opening_m if now_s < self._forced_until_s else planned_m
 
 
-def _collected(
-    scene: Scene, succeeded: bool, events: list[EpisodeEvent], frames: list[_Frame]
+def collected(
+    scene: Scene, succeeded: bool, events: list[EpisodeEvent], frames: list[Frame]
 ) -> Demonstration:
+    """Frames and events of one scene, stacked."""
     target = scene.layout.target
     return Demonstration(
         seed=scene.seed,
