@@ -3,8 +3,8 @@
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
 ``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
 ``docs/results/study.json`` into both; the shipped policy's figures go into its card and from there into the
-README, the experts' into ``docs/tasks.md``, and how the episodes of ``models/monitor/data.manifest`` ended into
-``docs/data.md``. A section whose file is missing stays as it is.
+README, the experts' into ``docs/tasks.md``, and how the episodes of ``models/monitor/data.manifest`` ended
+into ``docs/data.md``. A section whose file is missing stays as it is.
 """
 
 from __future__ import annotations

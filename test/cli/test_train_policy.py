@@ -42,7 +42,9 @@ def test_from_nothing_to_a_policy_that_loads_and_on_from_there(folders):
     assert (output / WEIGHTS).stat().st_size < 25 * 2**20
 
 
-@pytest.mark.parametrize("arguments", [["--demos", "3"], ["--minutes", "0"], ["--tasks", "fly"]])
+@pytest.mark.parametrize(
+    "arguments", [["--demos", "3"], ["--minutes", "0"], ["--tasks", "fly"], ["--corrections", "9"]]
+)
 def test_too_little_of_anything_is_refused_in_one_sentence(arguments, capsys, tmp_path):
     code = main(["train-policy", "--demo-dir", str(tmp_path), "--output", str(tmp_path / "out"), *arguments])
     assert code == 2
