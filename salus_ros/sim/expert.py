@@ -6,6 +6,7 @@ whatever state it is put into: an empty closed hand opens, a dropped cube is app
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 import numpy as np
@@ -31,7 +32,7 @@ _HIGHEST_ON_TABLE_M: Final = 0.07
 """Tool height over everything that lies on the table, which is 4 cm high."""
 
 
-class _Planner:
+class _Planner(ABC):
     """Applies a rule for the next waypoint again and again."""
 
     def __init__(self, settings: ExpertSettings | None = None) -> None:
@@ -57,9 +58,9 @@ class _Planner:
             opening[i] = waypoint.opening_m
         return Plan(poses, opening)
 
+    @abstractmethod
     def _waypoint(self, motion: Motion, truth: Truth) -> Waypoint:
         """Where to go now."""
-        raise NotImplementedError
 
     def _advance(self, motion: Motion, waypoint: Waypoint, truth: Truth) -> None:
         motion.advance(waypoint, self._settings)
