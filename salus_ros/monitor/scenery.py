@@ -55,9 +55,7 @@ class Scene:
         links = self._body.links(motion.at(cloud.stamp_s))
         opening = float(motion.opening_m[int(np.abs(motion.stamp_s - cloud.stamp_s).argmin())])
         points = points_in_base(self._body, cloud, links)
-        points = points[points[:, 2] > self._settings.support_height_m]
-        step = -(-len(points) // self._settings.max_points)
-        points = points[:: max(step, 1)]
+        points = _thinned(points[points[:, 2] > self._settings.support_height_m], self._settings.max_points)
         in_grasp, under_grasp = _grasp(points, links[-1], opening)
         apart = self._body.capsules(links, opening).distance(points).min(axis=0)
         robot = apart < SKIN_M
@@ -65,13 +63,18 @@ class Scene:
         things = points[kept | (in_grasp & (apart > PAD_M))]
         return Scenery(
             stamp_s=cloud.stamp_s,
-            obstacles_m=points[kept],
+            obstacles_m=_thinned(points[kept], self._settings.max_obstacle_points),
             things_m=things,
             near_tool_m=near_tool(things, links[-1]),
             between_fingers=int((in_grasp & (apart > PAD_M)).sum()),
             below_fingers=int((under_grasp & ~robot).sum()),
             visible=int(kept.sum()),
         )
+
+
+def _thinned(points_m: Floats, most: int) -> Floats:
+    """At most so many of the points, evenly."""
+    return points_m[:: max(-(-len(points_m) // most), 1)]
 
 
 def near_tool(points_m: Floats, tool: Floats) -> Floats:

@@ -47,4 +47,10 @@ class MonitorSettings(BaseModel):
         description="Depth camera frames that stand beside the robot: name to x, y, z in m and the "
         "quaternion x, y, z, w in the arm's base frame. Frames of the robot description need no entry.",
     )
-    max_points: int = Field(1500, ge=50, description="A denser cloud is thinned evenly to this many points.")
+    max_points: int = Field(3000, ge=50, description="A denser cloud is thinned evenly to this many points.")
+    max_obstacle_points: int = Field(
+        500,
+        ge=50,
+        description="Clearances along the plan look at so many points of what is no robot, evenly thinned; what "
+        "lies near the fingers is looked at in full.",
+    )

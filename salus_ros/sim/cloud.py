@@ -15,9 +15,9 @@ class CloudSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width_px: int = Field(64, ge=8, description="Width of the depth image.")
-    height_px: int = Field(48, ge=8, description="Height of the depth image.")
-    points: int = Field(500, ge=1, description="At most so many points are kept.")
+    width_px: int = Field(160, ge=8, description="Width of the depth image: a cube is 6 pixels wide in it.")
+    height_px: int = Field(120, ge=8, description="Height of the depth image.")
+    points: int = Field(3000, ge=1, description="At most so many points are kept.")
     low_m: tuple[float, float, float] = Field(
         (0.15, -0.45, 0.008), description="Lower corner of the workspace."
     )
