@@ -51,6 +51,6 @@ class MonitorSettings(BaseModel):
     max_obstacle_points: int = Field(
         500,
         ge=50,
-        description="Clearances along the plan look at so many points of what is no robot, evenly thinned; what "
-        "lies near the fingers is looked at in full.",
+        description="Clearances along the plan look at so many points of what is no robot, evenly thinned; "
+        "what lies near the fingers is looked at in full.",
     )
