@@ -80,15 +80,15 @@ class RiskJudge:
         collision = relative[FailureType.COLLISION]
         stop_mode = Mode.EMERGENCY_STOP if s.latch_on_foreseen_collision else Mode.PROTECTIVE_STOP
         stop = Trigger(stop_mode, Cause.FORESEEN_COLLISION)
-        soon = bool((collision[horizons <= s.stop_horizon_s + _HORIZON_ROUNDING_S] >= _AT_THRESHOLD).any())
+        soon = bool((collision[horizons <= s.stop_horizon_s + _HORIZON_ROUNDING_S] >= s.stop_risk).any())
         now = bool(
-            (collision[horizons <= s.immediate_stop_horizon_s + _HORIZON_ROUNDING_S] >= _AT_THRESHOLD).any()
+            (collision[horizons <= s.immediate_stop_horizon_s + _HORIZON_ROUNDING_S] >= s.stop_risk).any()
         )
         if self._persists(stop, soon or now, s.stop_persistence) or now:
             triggers.add(stop)
         for failure, cause in _REPLAN_CAUSES.items():
             trigger = Trigger(Mode.REPLAN, cause)
-            if self._persists(trigger, bool(highest[failure] >= _AT_THRESHOLD), s.replan_persistence):
+            if self._persists(trigger, bool(highest[failure] >= s.replan_risk), s.replan_persistence):
                 triggers.add(trigger)
         if now_s < self._grace_until_s:
             triggers -= {Trigger(Mode.REPLAN, cause) for cause in _REPLAN_CAUSES.values()}

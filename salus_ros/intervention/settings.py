@@ -134,6 +134,17 @@ class GateSettings(BaseModel):
     immediate_stop_horizon_s: float = Field(
         0.2, gt=0, description="A collision foreseen within this horizon needs no persistence [s]."
     )
+    stop_risk: float = Field(
+        0.5,
+        gt=0,
+        description="Relative risk (0.5 = at the threshold) of a collision from which the arm stops.",
+    )
+    replan_risk: float = Field(
+        0.5,
+        gt=0,
+        description="Relative risk of a drop or miss from which a new plan is asked for; a false alarm costs "
+        "a second or two, so it may be below that of a stop.",
+    )
     stop_persistence: int = Field(2, ge=1, description="Predictions in a row before a protective stop.")
     replan_persistence: int = Field(3, ge=1, description="Predictions in a row before a replan.")
     assist_persistence: int = Field(

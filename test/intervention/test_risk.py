@@ -114,3 +114,13 @@ def test_the_grace_after_a_replan_spares_misses_but_no_collision() -> None:
     assert STOP in result.verdict.triggers
     result.hear(prediction(5.0, miss=0.9), 1.0)
     assert MISS in result.verdict.triggers
+
+
+def test_stops_and_replans_may_begin_at_risks_of_their_own() -> None:
+    careful = GateSettings(stop_risk=0.8, replan_risk=0.2)
+    barely = 0.21  # of 0.5 at the threshold, which is 0.5 here
+    assert MISS in judge(*[{"miss": barely}] * 3, settings=careful).verdict.triggers
+    assert MISS not in judge(*[{"miss": barely}] * 3).verdict.triggers
+    assert STOP in judge({"collision": 0.6}).verdict.triggers
+    assert STOP not in judge({"collision": 0.6}, settings=careful).verdict.triggers
+    assert STOP in judge({"collision": 0.9}, settings=careful).verdict.triggers
