@@ -35,9 +35,9 @@ def main() -> None:
         found = json.loads(study.read_text())
         replace(ROOT / "README.md", "headline", study_tables.headline(found))
         replace(ROOT / "docs/results.md", "study", study_tables.section(found))
-    if strategies.exists():
-        found = json.loads(strategies.read_text())
-        replace(ROOT / "docs/results.md", "strategies", study_tables.section(found))
+    for name, file in (("strategies", strategies), ("controls", results / "controls.json")):
+        if file.exists():
+            replace(ROOT / "docs/results.md", name, study_tables.section(json.loads(file.read_text())))
     evaluation = ROOT / "docs/results/evaluation.json"
     if evaluation.exists():
         replace(
