@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -85,31 +86,42 @@ def needed_episodes(alpha: float) -> int:
     return math.ceil(1.0 / alpha - 1.0 - 1e-9)
 
 
-def usual_heights(maxima: Floats, alpha: float) -> Floats:
-    """(K,), log odds that the maximum of each type reaches in a share ``alpha`` of successes (M, K)."""
-    return logit(np.quantile(maxima, 1.0 - alpha, axis=0)) if len(maxima) else np.zeros(maxima.shape[1])
+SMALLEST_SPREAD: Final = 0.25
+"""Log odds; so that a type which is hardly ever judged gets a threshold all the same."""
+
+
+def usual_heights(maxima: Floats) -> Floats:
+    """(2, K), the median of each type's maximum in successes (M, K) and the spread above it, in log odds.
+
+    The spread reaches to the height that one success in twenty passes: a long tail is a wide one.
+    """
+    if not len(maxima):
+        return np.stack([np.zeros(maxima.shape[1]), np.ones(maxima.shape[1])])
+    median, high = logit(np.quantile(maxima, [0.5, 0.95], axis=0))
+    return np.stack([median, np.maximum(high - median, SMALLEST_SPREAD)])
 
 
 def alarm_thresholds(usual: Floats, maxima: Floats, alpha: float) -> Floats:
     """(K,), one probability per failure type; an alarm is any type above its own.
 
     One number is conformal: the largest excess over the types of an episode's maximum log odds over the
-    type's usual height. So the types together raise a false alarm in a share ``alpha`` of successful
-    episodes at most.
+    type's median, in spreads of that type. So the types together raise a false alarm in a share ``alpha`` of
+    successful episodes at most, and none that is seldom high in successes pays for one that often is.
 
     Args:
-        usual: (K,), log odds that thresholds are relative to, from other episodes.
+        usual: (2, K), what ``usual_heights`` says of other episodes.
         maxima: (N, K), highest probability of each type in successful episodes that nothing else has seen.
         alpha: false alarms per successful episode.
 
     Raises:
         SalusError: too few calibration episodes for ``alpha``.
     """
-    excess = (logit(maxima) - usual).max(axis=1) if len(maxima) else np.empty(0)
+    median, spread = usual
+    excess = ((logit(maxima) - median) / spread).max(axis=1) if len(maxima) else np.empty(0)
     margin = conformal_quantile(excess, alpha)
     if math.isinf(margin):
         raise SalusError(
             f"{len(maxima)} successful calibration episodes were given; a false-alarm rate of "
             f"{alpha:g} needs {needed_episodes(alpha)} or more: collect more episodes or raise --alpha."
         )
-    return sigmoid(usual + margin)
+    return sigmoid(median + margin * spread)

@@ -22,7 +22,7 @@ from salus_ros.monitor.predictor import Normalisation
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.types import HORIZONS_S, FailureType, Floats, Floats32
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 FILE_NAME: Final = "monitor.safetensors"
 
 
@@ -42,7 +42,7 @@ class Checkpoint:
     """Failure types x horizons."""
     timeout_calibration: Platt
     usual: Floats
-    """(failure types,), log odds usual for each type in successes, which thresholds are relative to."""
+    """(2, failure types), median and spread of each type's log odds in successes, which thresholds go by."""
     threshold: Floats
     """(failure types,), probability at the longest horizon from which the alarm is up."""
     alpha: float
@@ -83,7 +83,7 @@ class Checkpoint:
             "horizons_s": HORIZONS_S,
             "calibration": [[[p.slope, p.offset] for p in row] for row in self.calibration],
             "timeout_calibration": [self.timeout_calibration.slope, self.timeout_calibration.offset],
-            "usual": [float(u) for u in self.usual],
+            "usual": self.usual.tolist(),
             "threshold": [float(t) for t in self.threshold],
             "alpha": self.alpha,
             "novelty_threshold": self.novelty.threshold,

@@ -79,7 +79,7 @@ def train(
         normalisation=normalisation,
         calibration=_IDENTITY,
         timeout_calibration=Platt(),
-        usual=np.zeros(TYPES),
+        usual=np.stack([np.zeros(TYPES), np.ones(TYPES)]),
         threshold=np.full(TYPES, np.inf),
         alpha=settings.alpha,
         novelty=novelty,
@@ -97,18 +97,25 @@ def train(
             "weights": sum(int(np.size(w)) for f in fits for w in f.weights.values()),
         },
     )
-    return _with_thresholds(fitted, splits[Split.TUNE], splits[Split.CALIBRATE])
+    return _with_thresholds(fitted, *(splits[split] for split in (Split.TRAIN, Split.TUNE, Split.CALIBRATE)))
 
 
 def _with_thresholds(
-    fitted: Checkpoint, tune_set: Sequence[Sample], calibrate_set: Sequence[Sample]
+    fitted: Checkpoint,
+    train_set: Sequence[Sample],
+    tune_set: Sequence[Sample],
+    calibrate_set: Sequence[Sample],
 ) -> Checkpoint:
-    """Probabilities calibrated on one set, thresholds set on the other."""
-    tuned, held = score(fitted, tune_set), score(fitted, calibrate_set)
+    """Probabilities calibrated on the tuning set, thresholds set on the calibration set.
+
+    What is usual for each type comes from training and tuning set: it divides the false alarms among the
+    types, and how many there are is up to the calibration set alone.
+    """
+    trained, tuned, held = (score(fitted, part) for part in (train_set, tune_set, calibrate_set))
     # Without failures on record there is nothing to calibrate probabilities on.
     calibration = _IDENTITY if fitted.kind == "successes" else _calibration(tuned)
     sure = replace(fitted, calibration=calibration, timeout_calibration=_timeout_calibration(tuned))
-    heights = usual_heights(success_maxima(sure, tuned), fitted.alpha)
+    heights = usual_heights(success_maxima(sure, [*trained, *tuned]))
     return replace(
         sure,
         usual=heights,

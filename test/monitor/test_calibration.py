@@ -55,7 +55,7 @@ def test_too_few_scores_give_an_infinite_quantile(n: int, alpha: float) -> None:
 def test_thresholds_from_too_few_episodes_are_an_error_that_says_how_many() -> None:
     few = np.random.default_rng(0).uniform(size=(18, 3))
     with pytest.raises(SalusError, match=r"18 successful .* needs 19 or more"):
-        alarm_thresholds(usual_heights(few, 0.05), few, 0.05)
+        alarm_thresholds(usual_heights(few), few, 0.05)
 
 
 def test_the_types_together_raise_no_more_false_alarms_than_promised() -> None:
@@ -67,7 +67,7 @@ def test_the_types_together_raise_no_more_false_alarms_than_promised() -> None:
 
     rates = []
     for _ in range(300):
-        threshold = alarm_thresholds(usual_heights(episodes(30), 0.1), episodes(39), 0.1)
+        threshold = alarm_thresholds(usual_heights(episodes(30)), episodes(39), 0.1)
         rates.append((episodes(200) >= threshold).any(axis=1).mean())
     assert 0.08 < np.mean(rates) < 0.105, "promised 0.1; with 39 episodes the exact rate is 0.1"
 
@@ -75,8 +75,22 @@ def test_the_types_together_raise_no_more_false_alarms_than_promised() -> None:
 def test_each_type_gets_a_threshold_at_its_own_height() -> None:
     rng = np.random.default_rng(0)
     maxima = sigmoid(np.array([-6.0, -2.0, 0.5]) + 0.1 * rng.normal(size=(50, 3)))
-    threshold = alarm_thresholds(usual_heights(maxima, 0.1), maxima, 0.1)
+    threshold = alarm_thresholds(usual_heights(maxima), maxima, 0.1)
     assert (np.diff(threshold) > 0.05).all(), f"{threshold} do not follow the types' usual heights"
+
+
+def test_a_type_with_a_long_tail_takes_no_threshold_of_the_others_up_with_it() -> None:
+    rng = np.random.default_rng(0)
+
+    def episodes(n: int) -> np.ndarray:
+        return sigmoid(
+            np.array([-3.0, -3.0, -3.0]) + np.array([3.0, 0.3, 0.3]) * rng.exponential(size=(n, 3))
+        )
+
+    threshold = alarm_thresholds(usual_heights(episodes(300)), episodes(99), 0.05)
+    false_alarms = (episodes(5000) >= threshold).mean(axis=0)
+    assert threshold[0] > 0.9 > 0.3 > threshold[1], f"{threshold}"
+    assert false_alarms.max() < 3 * false_alarms.min(), f"shares of false alarms are {false_alarms}"
 
 
 def test_novelty_is_far_for_what_was_not_in_training() -> None:

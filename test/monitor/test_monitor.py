@@ -43,7 +43,7 @@ def checkpoint() -> Checkpoint:
         normalisation=Normalisation(rng.normal(size=len(names)), rng.uniform(0.5, 2, len(names))),
         calibration=tuple(tuple(Platt(0.9, -1.0) for _ in HORIZONS_S) for _ in FailureType),
         timeout_calibration=Platt(),
-        usual=np.zeros(3),
+        usual=np.stack([np.zeros(3), np.ones(3)]),
         threshold=np.array([0.3, 0.4, 0.5]),
         alpha=0.05,
         novelty=Novelty(np.zeros(2 * len(names)), np.eye(2 * len(names)), 5.0),
