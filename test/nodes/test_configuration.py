@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from salus_ros.nodes.console_node import ConsoleNodeSettings
 from salus_ros.nodes.deadman_node import DeadmanSettings
-from salus_ros.nodes.intervention_node import InterventionNodeSettings
+from salus_ros.nodes.gate_settings import InterventionNodeSettings
 from salus_ros.nodes.monitor_node import MonitorNodeSettings
 from salus_ros.nodes.policy_node import PolicyNodeSettings
 from salus_ros.nodes.recorder_node import RecorderNodeSettings

@@ -233,7 +233,6 @@ def test_the_gate_node_decides_what_was_decided_in_one_process(
     node = InterventionNode()
     node.trigger_configure()
     around = Surroundings(graph, node, monkeypatch)
-    waiting = node._prediction_subscription
     until(
         around._publishers[FailurePredictionMessage].get_subscription_count, "the prediction's subscription"
     )
@@ -246,7 +245,7 @@ def test_the_gate_node_decides_what_was_decided_in_one_process(
     def step(now_s: float, prediction: FailurePrediction | None) -> None:
         if prediction is not None:
             around.deliver(around.as_message(prediction))
-            until(lambda: received(waiting, node), "the prediction at the gate")
+            until(lambda: received(node), "the prediction at the gate")
         if not node.active and prediction is not None:
             node.trigger_activate()
             assert node.active, "the gate did not become active with the first prediction"
@@ -305,10 +304,10 @@ class SentBy:
         return newest
 
 
-def received(subscription: Any, node: Any) -> bool:
+def received(node: Any) -> bool:
     """Take a waiting prediction as the node does in a transition."""
-    node._take_waiting()
-    return node._newest_prediction is not None
+    node._incoming.take_waiting()
+    return node._incoming._prediction is not None
 
 
 def instants(episode: Episode) -> Iterator[tuple[float, list[Any]]]:

@@ -18,8 +18,8 @@ from salus_ros.nodes import qos
 from salus_ros.nodes.console_node import ConsoleNodeSettings
 from salus_ros.nodes.controller_stop_node import ControllerStopSettings
 from salus_ros.nodes.deadman_node import DeadmanSettings
+from salus_ros.nodes.gate_settings import InterventionNodeSettings
 from salus_ros.nodes.gripper_node import ARM_STATES, GRIPPER_STATES, GripperSettings
-from salus_ros.nodes.intervention_node import InterventionNodeSettings
 from salus_ros.nodes.markers_node import MarkersSettings
 from salus_ros.nodes.monitor_node import MonitorNodeSettings
 from salus_ros.nodes.parameters import declare, refuse_unknown

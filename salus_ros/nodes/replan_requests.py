@@ -1,0 +1,52 @@
+"""The gate's requests to the policy for a new plan."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from salus_msgs.srv import RequestReplan
+from salus_ros.intervention.inputs import Decision
+from salus_ros.nodes import qos
+from salus_ros.nodes.lifecycle import GuardedNode
+from salus_ros.types import Mode
+
+_NO_PLAN_WANTED: Final = frozenset(
+    {Mode.INACTIVE, Mode.NOMINAL, Mode.SLOW_DOWN, Mode.ASSIST, Mode.EMERGENCY_STOP}
+)
+"""Modes in which a request for a new plan that is still open is dropped."""
+
+
+class ReplanRequests:
+    """Asks the policy for a new plan until it has said that it makes one."""
+
+    def __init__(self, node: GuardedNode) -> None:
+        self._node = node
+        self._client = node.create_client(RequestReplan, qos.REQUEST_REPLAN)
+        self._wanted = False
+        self._next_s = 0.0
+
+    def follow_up(self, decision: Decision, now_s: float, interval_s: float) -> bool:
+        """Ask if this decision, or one before it that is still open, wants a new plan; whether it asked.
+
+        Args:
+            decision: the newest one.
+            now_s: steady time.
+            interval_s: after which a request that was refused or not answered is repeated.
+        """
+        state = decision.state
+        if decision.request_replan:
+            self._wanted, self._next_s = True, now_s
+        elif state.mode in _NO_PLAN_WANTED:
+            self._wanted = False
+        if not self._wanted or now_s < self._next_s:
+            return False
+        self._next_s = now_s + interval_s
+        if not self._client.service_is_ready():
+            return False
+        request = RequestReplan.Request(after_sequence=max(state.sequence, 0), reason=state.reason)
+        self._client.call_async(request).add_done_callback(self._node.guard(self._replan_answered))
+        return True
+
+    def _replan_answered(self, future: Any) -> None:
+        if future.result().accepted:
+            self._wanted = False
