@@ -22,7 +22,7 @@ class ContactSense:
 
     The baseline follows what gravity and the motion ask for; during contact it follows more slowly, so that
     a contact does not become the normal case at once, and a changed load does at last. A joint without
-    effort counts as one that feels nothing.
+    effort counts as one that feels nothing, and feels from the moment on at which it has some.
     """
 
     def __init__(
@@ -33,27 +33,25 @@ class ContactSense:
         self._contact_n, self._contact_s = contact
         self._hard_n, self._hard_s = hard
         self._baseline_s = baseline_s
-        self._place: Floats = np.full(len(arm.joint_names), np.inf)
-        self._to_force: Floats = np.zeros((3, len(arm.joint_names)))
+        self._place: Floats = np.array(math.inf)
+        """(J,) where the Jacobian was computed; at first infinitely far away."""
+        self._to_force: Floats
+        """(3, J), joint torques to the force at the tool there."""
         self.reset()
 
     def reset(self) -> None:
         """Take the next joint state's effort for normal."""
-        self._baseline: Floats | None = None
-        self._stamp_s = math.nan
-        self._contact_for_s = -1.0
-        self._hard_for_s = -1.0
+        self._baseline: Floats = np.array(math.nan)
+        self._stamp_s = math.inf
+        self._contact_for_s = self._hard_for_s = -math.inf
         self.force_n = 0.0
         """Estimated force at the tool."""
 
     def feel(self, state: RobotState) -> None:
         """Take a valid joint state."""
         effort = state.joint_effort_nm
-        if self._baseline is None:
-            self._baseline = effort
-            self._stamp_s = state.stamp_s
-            return
-        difference = effort - self._baseline
+        baseline = np.where(np.isfinite(self._baseline), self._baseline, effort)
+        difference = effort - baseline
         difference = np.where(np.isfinite(difference), difference, 0.0)
         if not np.abs(state.joint_position_rad - self._place).max() <= _MOVED_RAD:
             self._to_force = self._inverse_jacobian(state.joint_position_rad)
@@ -64,7 +62,7 @@ class ContactSense:
         self._contact_for_s = _lasting(self._contact_for_s, self.force_n >= self._contact_n, step)
         self._hard_for_s = _lasting(self._hard_for_s, self.force_n >= self._hard_n, step)
         constant_s = self._baseline_s * (_SLOWER_IN_CONTACT if self._contact_for_s >= 0.0 else 1.0)
-        self._baseline = self._baseline + difference * (1.0 - math.exp(-step / constant_s))
+        self._baseline = baseline + difference * (1.0 - math.exp(-step / constant_s))
 
     @property
     def contact(self) -> bool:
@@ -86,7 +84,5 @@ class ContactSense:
 
 
 def _lasting(duration_s: float, true: bool, step_s: float) -> float:
-    """How long a condition has been true; negative while it is not."""
-    if not true:
-        return -1.0
-    return 0.0 if duration_s < 0.0 else duration_s + step_s
+    """How long a condition has been true; minus infinity while it is not."""
+    return max(duration_s + step_s, 0.0) if true else -math.inf

@@ -27,15 +27,15 @@ class LatchFile:
     def read(self) -> LatchRecord | None:
         """The record, or ``None`` when not latched."""
         try:
-            text = self._path.read_text(encoding="utf-8")
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             return LatchRecord(Cause.LATCH_RESTORED, f"the latch file {self._path} cannot be read: {error}")
         try:
-            data = json.loads(text)
+            data = json.loads(content)
             return LatchRecord(Cause(int(data["cause"])), str(data["reason"]))
-        except (ValueError, KeyError, TypeError):
+        except Exception:  # whatever is wrong with it
             return LatchRecord(Cause.LATCH_RESTORED, f"the latch file {self._path} is damaged")
 
     def write(self, record: LatchRecord) -> None:
@@ -45,11 +45,11 @@ class LatchFile:
             OSError: the disk takes neither a new file nor an empty one.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"cause": int(record.cause), "reason": record.reason})
+        content = json.dumps({"cause": int(record.cause), "reason": record.reason}).encode()
         new = self._path.with_name(self._path.name + ".new")
         try:
-            with new.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with new.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self._path)

@@ -27,7 +27,12 @@ def test_a_cleared_latch_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"[]", b'{"cause": 7}', b'{"cause": 9999, "reason": ""}', b"null"]
+    "content",
+    [
+        *(b"", b"{", b"\xff\xfe", b"\xe9", b"[]", b"null", b"[" * 100_000),
+        *(b'{"cause": 7}', b'{"cause": 9999, "reason": ""}', b'{"cause": Infinity, "reason": ""}'),
+    ],
+    ids=lambda content: repr(content[:20]),
 )
 def test_an_unreadable_latch_counts_as_latched(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "latch").write_bytes(content)
@@ -52,6 +57,10 @@ def test_a_crash_while_writing_leaves_the_old_latch(tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         latch.write(LatchRecord(Cause.PERSON, "other"))
     assert latch.read() == RECORD
+    monkeypatch.undo()
+    latch.write(LatchRecord(Cause.PERSON, "later"))
+    assert latch.read() == LatchRecord(Cause.PERSON, "later")
+    assert [one.name for one in tmp_path.iterdir()] == ["latch"], "what the crash left behind is still there"
 
 
 def test_a_full_disk_still_latches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

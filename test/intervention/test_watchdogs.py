@@ -134,3 +134,33 @@ def test_over_a_jump_the_path_goes_on_by_steady_time() -> None:
     assert clock.step_s == pytest.approx(0.004)
     clock.update(100.104, 9000.0)
     assert clock.step_s == 0.01, "more than a period"
+
+
+def test_a_deadline_is_kept_to_the_nanosecond() -> None:
+    dogs = Watchdogs({"a": 0.25})
+    dogs.arm(0.0)
+    dogs.hear("a", 0.0)
+    for now_s, kept in ((0.25, True), (0.25 + 1e-9, True), (0.25 + 3e-9, False)):
+        assert dogs.fresh("a", now_s) is kept
+        assert dogs.late("a", now_s) is not kept
+        assert dogs.late("a", now_s, deadline_s=0.25) is not kept
+
+
+def test_a_clock_may_stand_for_exactly_its_time_and_a_nanosecond_is_no_movement() -> None:
+    clock = RosTime(0.01, stall_s=0.25, jump_s=0.2)
+    clock.update(8.0, 0.0)
+    clock.update(8.25, 1e-9)
+    assert (clock.step_s, clock.stands, clock.sound) == (0.0, False, True)
+    clock.update(8.26, 2e-9)
+    assert (clock.step_s, clock.stands, clock.sound) == (0.0, True, False)
+
+
+@pytest.mark.parametrize(
+    ("ros_s", "jumped"), [(0.5, False), (0.5 + 1e-6, True), (-1e-9, False), (-3e-9, True)]
+)
+def test_a_clock_gains_and_loses_no_more_than_allowed(ros_s: float, jumped: bool) -> None:
+    clock = RosTime(0.01, 0.2, jump_s=0.25)
+    clock.update(8.0, 0.0)
+    clock.update(8.125, ros_s)
+    assert clock.jumped is jumped
+    assert clock.sound is not jumped

@@ -31,17 +31,18 @@ NOT_RUN = ("test_guarantees.py", "test_docs.py")
 
 ALL_TESTS = ("test/intervention",)
 TESTS = {
-    "checks": ("test_small_parts.py",),
-    "contact": ("test_small_parts.py",),
+    "checks": ("test_checks.py",),
+    "contact": ("test_contact.py",),
     "follower": ("test_follower.py",),
     "latch": ("test_latch.py",),
-    "limits": ("test_small_parts.py",),
+    "limits": ("test_limits.py",),
     "modes": ("test_modes.py",),
     "path": ("test_path.py", "test_follower.py"),
-    "retrace": ("test_small_parts.py",),
+    "retrace": ("test_retrace.py",),
     "risk": ("test_risk.py",),
+    "settings": ("test_settings.py",),
     "stop": ("test_stop.py", "test_follower.py"),
-    "tracking": ("test_small_parts.py",),
+    "tracking": ("test_tracking.py",),
     "watchdogs": ("test_watchdogs.py",),
 }
 """A concept's own tests, where it has some; the files that tie the concepts together are tried on all."""
