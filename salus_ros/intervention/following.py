@@ -55,7 +55,8 @@ class Following:
     def advance(self, ros_time_s: float, advanced_s: float) -> None:
         """So much path time was followed up to now."""
         self.progress_s += advanced_s
-        self._history.append((ros_time_s, self.progress_s))
+        if math.isfinite(ros_time_s):
+            self._history.append((ros_time_s, self.progress_s))
 
     def ready(self, motion: ArmMotion, ros_time_s: float) -> bool:
         """Whether a plan is there that a standing arm may begin."""

@@ -48,6 +48,7 @@ _NEWER_PLAN: Final = frozenset(
 )
 """Requests after which only a plan newer than them moves the arm."""
 
+_SECOND_WRITER: Final = Trigger(Mode.EMERGENCY_STOP, Cause.SECOND_COMMAND_PUBLISHER)
 _NAMED_LATE: Final = frozenset({Cause.SECOND_COMMAND_PUBLISHER, Cause.SECOND_POLICY_PUBLISHER})
 
 
@@ -181,9 +182,10 @@ class Gate:
                 senses.tracking.command(self._motion.position)
         request_replan = self._ask()
         would = max((t.mode for t in learned), default=None) if muted else None
-        return self._decision(
+        decision = self._decision(
             now_s, inputs, answers, command, gripper_m, would, refused, entered, request_replan
         )
+        return replace(decision, second_writer=_SECOND_WRITER in self._modes.held - before.held)
 
     def _advance(self, ros_time_s: float) -> None:
         """Let the motion in hand go on, and remember what was driven."""
@@ -259,7 +261,7 @@ class Gate:
             self._senses.disarm()
             self._motion = None
             self._following.give_up()
-        elif before.mode == Mode.EMERGENCY_STOP != after.mode:
+        elif after.active and before.mode == Mode.EMERGENCY_STOP != after.mode:
             self._senses.arm(now_s)
         if before.mode == Mode.ASSIST != after.mode and after.mode != Mode.EMERGENCY_STOP:
             self._senses.contact.reset()

@@ -98,6 +98,8 @@ class Decision:
     """Ask the policy now for a fresh plan: once for each attempt to replan."""
     stop_driver: bool = False
     """Call the driver's own stop now: set once at each entry into an emergency stop."""
+    second_writer: bool = False
+    """Another node has just begun to command the arm, so that no hold could win, whatever else stops it."""
     answers: tuple[Answer, ...] = ()
     """One for each request of this tick, in their order."""
     risk_would: Mode | None = None

@@ -61,6 +61,8 @@ class RosTime:
         self._jump_s = jump_s
         self._steady_s = math.nan
         self._ros_s = math.nan
+        """The last that there was."""
+        self._gone = False
         self._moved_s = math.nan
         self.step_s = 0.0
         """Path time that this tick is worth at full speed."""
@@ -77,9 +79,11 @@ class RosTime:
         self.step_s, self.jumped = 0.0, False
         if not math.isfinite(ros_s):
             self.stands, self.sound = True, False
-            self._steady_s, self._ros_s = now_s, math.nan
+            self._steady_s, self._gone = now_s, True
             return
-        if math.isnan(self._ros_s):
+        if math.isnan(self._ros_s) or self._gone:
+            # How far it has come meanwhile says nothing; that it began again does.
+            self.jumped = ros_step < -_ROUNDING_S
             self._moved_s = now_s
         elif ros_step < -_ROUNDING_S or not ros_step <= 2.0 * max(steady_step, 0.0) + self._jump_s:
             # The arm's controller went on by its own time, whatever this clock says.
@@ -89,6 +93,6 @@ class RosTime:
         elif ros_step > _ROUNDING_S:
             self.step_s = min(ros_step, 2.0 * max(steady_step, 0.0) + self._period_s)
             self._moved_s = now_s
-        self._steady_s, self._ros_s = now_s, ros_s
+        self._steady_s, self._ros_s, self._gone = now_s, ros_s, False
         self.stands = now_s - self._moved_s > self._stall_s
         self.sound = not (self.jumped or self.stands)

@@ -40,7 +40,7 @@ from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.priority import take_priority
 from salus_ros.nodes.replan_requests import ReplanRequests
 from salus_ros.nodes.robot import Robot
-from salus_ros.types import Cause, InterventionState, Mode
+from salus_ros.types import InterventionState, Mode
 
 STATE_PERIOD_S: Final = 0.1
 """The state is also the gate's heartbeat."""
@@ -284,8 +284,8 @@ class InterventionNode(ManagedNode):
             write_log(self, f"{state.mode.name}: {state.reason}", "error" if urgent else "info")
         if decision.stop_driver:
             self._latched_stop_services.call()
-            if state.cause == Cause.SECOND_COMMAND_PUBLISHER:
-                self._stop_services.call()
+        if decision.second_writer:
+            self._stop_services.call()
         latched = state.mode == Mode.EMERGENCY_STOP
         if latched != self._latched:
             self._latched = latched

@@ -225,14 +225,17 @@ class World:
             )
         return self.now_s - start_s
 
+    def until_accepted(self, request: RequestKind) -> None:
+        """Ask at every step until the gate accepts."""
+        for _ in range(200):
+            answer = self.step(request).answers[0]
+            if answer.accepted:
+                return
+        raise AssertionError(f"{request.value} is not accepted: {answer.message}")
+
     def start(self) -> World:
         """Activate, and step until the arm follows the policy."""
-        for _ in range(200):
-            decision = self.step(RequestKind.ACTIVATE)
-            if decision.answers[0].accepted:
-                break
-        else:
-            raise AssertionError(f"not activated: {decision.answers[0].message}")
+        self.until_accepted(RequestKind.ACTIVATE)
         self.until(Mode.NOMINAL)
         return self
 

@@ -153,6 +153,21 @@ def test_a_fault_seen_from_outside_stops_the_arm(cause: Cause, mode: Mode) -> No
     assert time_to_rest(world) <= REST_S
 
 
+@pytest.mark.parametrize("stopped_by", [None, RequestKind.EMERGENCY_STOP])
+def test_the_driver_is_to_be_stopped_once_when_another_node_commands_the_arm_whatever_else_has_stopped_it(
+    stopped_by: RequestKind | None,
+) -> None:
+    world = moving()
+    if stopped_by is not None:
+        assert not world.step(stopped_by).second_writer
+    world.faults = (Fault(Cause.SECOND_COMMAND_PUBLISHER, "/rogue"),)
+    assert [decision.second_writer for decision in world.run(0.05)] == [True] + [False] * 4
+    world.faults = ()
+    world.until_accepted(RequestKind.RESET)
+    world.faults = (Fault(Cause.SECOND_COMMAND_PUBLISHER, "/rogue"),)
+    assert world.step().second_writer, "it has come again after the reset"
+
+
 def test_a_second_writer_is_named_as_soon_as_its_name_is_known_and_stays_named() -> None:
     world = moving()
     for detail in ("a node not known by name yet", "/rogue"):
@@ -345,6 +360,17 @@ def test_a_restored_latch_stays_until_a_person_resets_it() -> None:
     assert not decision.answers[0].accepted
     world.step(RequestKind.RESET)
     world.start()
+
+
+def test_after_a_reset_while_inactive_an_activation_says_which_input_is_missing() -> None:
+    world = World()
+    world.gate = Gate(GateSettings(), ARM, LatchRecord(Cause.PERSON, "stopped yesterday"))
+    world.joints_on = False
+    world.step(RequestKind.RESET)
+    world.run(0.2)
+    answer = world.step(RequestKind.ACTIVATE).answers[0]
+    assert not answer.accepted
+    assert answer.message == "not fresh: joint states"
 
 
 def test_a_pressed_button_stops_even_when_no_button_is_expected() -> None:

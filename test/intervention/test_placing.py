@@ -140,6 +140,32 @@ def test_a_clock_that_is_gone_holds_until_it_is_back() -> None:
     assert hardest(world, begin) < 1.0
 
 
+def test_a_simulation_that_begins_again_at_zero_is_followed_again() -> None:
+    """At zero there is no clock yet, as far as ROS can tell."""
+    world = moving()
+    world.ros_offset_s = math.nan
+    world.run(0.05)
+    world.ros_offset_s = -world.now_s
+    world.run(0.5)
+    world.until_accepted(RequestKind.RESET)
+    world.until(Mode.NOMINAL)
+
+
+@pytest.mark.parametrize("gone_at", range(0, 30, 3))
+def test_what_is_due_of_a_plan_is_known_over_a_tick_without_a_clock(gone_at: int) -> None:
+    world = moving()
+    following, plan = world.gate._following, world.gate._senses.plan
+    assert plan is not None
+    following.renew()
+    for tick in range(31):
+        following.advance(50.0 + 0.01 * tick, 0.01)
+        if tick == gone_at:
+            following.advance(math.nan, 0.0)
+    for observed in range(30):
+        seen = replace(plan, output=output(1, chunk(50.0 + 0.01 * observed, np.array([HOME, HOME]))))
+        assert following._due_s(seen) == pytest.approx(0.01 * (30 - observed))
+
+
 def test_after_many_failed_updates_the_arm_is_taken_up_where_it_stands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -164,3 +164,14 @@ def test_a_clock_gains_and_loses_no_more_than_allowed(ros_s: float, jumped: bool
     clock.update(8.125, ros_s)
     assert clock.jumped is jumped
     assert clock.sound is not jumped
+
+
+@pytest.mark.parametrize(("back_s", "jumped"), [(49.0, True), (50.0, False), (50.5, False), (99.0, False)])
+def test_a_clock_that_was_gone_has_jumped_if_it_comes_back_earlier(back_s: float, jumped: bool) -> None:
+    time = clock()
+    time.update(0.0, 50.0)
+    time.update(0.01, math.nan)
+    time.update(0.5, back_s)
+    assert (time.step_s, time.jumped, time.stands) == (0.0, jumped, False)
+    time.update(0.51, back_s + 0.01)
+    assert time.sound and time.step_s == pytest.approx(0.01)

@@ -178,6 +178,17 @@ def test_a_second_command_publisher_is_named_and_latches(around: Surroundings, r
     around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
 
 
+def test_the_driver_is_stopped_when_another_node_commands_an_arm_that_a_person_has_stopped(
+    around: Surroundings, rogue: Node
+) -> None:
+    around.activate()
+    assert around.trigger(qos.EMERGENCY_STOP).success
+    around.until(Mode.EMERGENCY_STOP)
+    assert around.driver_stops == 0
+    rogue.create_publisher(JointTrajectory, qos.ARM_COMMAND, 10)
+    around.graph.spin_until(lambda: around.driver_stops > 0, REACT_S, "the driver's stop")
+
+
 def test_only_the_policy_bound_at_activation_is_obeyed(around: Surroundings, rogue: Node) -> None:
     around.activate()
     publisher = rogue.create_publisher(PolicyOutput, qos.POLICY_OUTPUT, qos.profile(qos.POLICY_OUTPUT))
