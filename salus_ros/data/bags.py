@@ -437,16 +437,21 @@ class _Recording:
         self._recorder.robot(state, message.arrival_s)
 
     def _add_policy_output(self, message: _Message) -> None:
-        self._recorder.policy(messages.policy_output(message.value, self._arm), message.arrival_s)
+        output = messages.policy_output(message.value, self._arm)
+        chunk = replace(output.chunk, stamp_s=message.stamp_s)
+        self._recorder.policy(replace(output, chunk=chunk), message.arrival_s)
 
     def _add_failure_prediction(self, message: _Message) -> None:
-        self._recorder.prediction(messages.prediction(message.value), message.arrival_s)
+        prediction = messages.prediction(message.value)
+        self._recorder.prediction(replace(prediction, stamp_s=message.stamp_s), message.arrival_s)
 
     def _add_intervention_state(self, message: _Message) -> None:
-        self._recorder.intervention(messages.intervention_state(message.value), message.arrival_s)
+        state = messages.intervention_state(message.value)
+        self._recorder.intervention(replace(state, stamp_s=message.stamp_s), message.arrival_s)
 
     def _add_episode_event(self, message: _Message) -> None:
-        self._recorder.event(messages.episode_event(message.value))
+        event = messages.episode_event(message.value)
+        self._recorder.event(replace(event, stamp_s=message.stamp_s))
 
     def _add_arm_command(self, message: _Message) -> None:
         self._recorder.command(message.stamp_s, messages.trajectory(message.value, self._arm), None)
@@ -456,7 +461,8 @@ class _Recording:
         self._recorder.command(message.stamp_s, None, float(command.position_rad[-1].sum()))
 
     def _add_points(self, message: _Message) -> None:
-        self._recorder.points(messages.point_cloud(message.value), message.arrival_s)
+        cloud = messages.point_cloud(message.value)
+        self._recorder.points(replace(cloud, stamp_s=message.stamp_s), message.arrival_s)
 
     def _add_image(self, message: _Message) -> None:
         camera, value = message.kind.removeprefix("frames/"), message.value

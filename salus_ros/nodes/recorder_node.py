@@ -40,6 +40,31 @@ class RecorderNodeSettings(BaseModel):
     )
 
 
+class StampClock:
+    """From the wall clock at reception to the clock of the stamps, which is /clock where it ticks.
+
+    Between two ticks it goes on with the wall clock, but never past the next tick: simulated time may run
+    slower than the wall clock, or stand.
+    """
+
+    def __init__(self) -> None:
+        self._tick_ns: int | None = None
+        self._period_ns = 0
+        self._received_ns = 0
+
+    def tick(self, tick_ns: int, received_ns: int) -> None:
+        """Takes a message of /clock and when it was received."""
+        if self._tick_ns is not None:
+            self._period_ns = max(0, tick_ns - self._tick_ns)
+        self._tick_ns, self._received_ns = tick_ns, received_ns
+
+    def at(self, received_ns: int) -> int:
+        """The time of the stamps at a reception after the last tick; the wall's without ticks."""
+        if self._tick_ns is None:
+            return received_ns
+        return self._tick_ns + min(received_ns - self._received_ns, self._period_ns)
+
+
 class RecorderNode(GuardedNode):
     """Takes messages as they lie on the wire, many at once, and writes them with the time of their arrival.
 
@@ -59,8 +84,7 @@ class RecorderNode(GuardedNode):
         self.path = Path(settings.path or time.strftime("runs/bag_%Y%m%d_%H%M%S"))
         self._counts: Counter[str] = Counter()
         self._failure = ""
-        self._offset_ns = 0
-        """From the wall clock at reception to the clock of the stamps, which is /clock where it ticks."""
+        self._stamp_clock = StampClock()
         self._messages = Inbox()
         self._writer = BagWriter(self.path)
         for topic in settings.topics:
@@ -84,16 +108,15 @@ class RecorderNode(GuardedNode):
         self._messages.poll()
 
     def _take_clock(self, message: Clock, info: Mapping[str, int]) -> None:
-        self._offset_ns = (
-            message.clock.sec * NANOSECONDS + message.clock.nanosec - int(info["received_timestamp"])
-        )
+        tick_ns = message.clock.sec * NANOSECONDS + message.clock.nanosec
+        self._stamp_clock.tick(tick_ns, info["received_timestamp"])
 
     def _record(self, topic: str, message_type: str, cdr: bytes, info: Mapping[str, int]) -> None:
         if self._failure:
             self._counts["messages lost"] += 1
             return
         try:
-            self._writer.write(topic, message_type, info["received_timestamp"] + self._offset_ns, cdr)
+            self._writer.write(topic, message_type, self._stamp_clock.at(info["received_timestamp"]), cdr)
         except (SalusError, OSError) as error:
             self._counts["messages lost"] += 1
             self._failure = str(error)

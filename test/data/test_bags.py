@@ -295,6 +295,40 @@ def test_commands_without_a_stamp_have_the_time_of_their_reception(bag: Path) ->
     )
 
 
+def test_messages_without_a_stamp_have_the_time_of_their_reception_and_are_named(bag: Path) -> None:
+    """As a gate's are until it has heard of a simulated clock."""
+    state = dict.fromkeys(
+        (
+            "mode",
+            "cause",
+            "sequence",
+            "replan_count",
+            "assist_count",
+            "protective_stop_count",
+            "emergency_stop_count",
+            "refused_message_count",
+            "overrun_count",
+        ),
+        0,
+    ) | {"reason": "", "speed_scale": 0.0, "path_time": 0.0, "time_in_mode": 0.0}
+    with Recording(bag) as recording:
+        recording.joints(EPOCH_S)
+        for stamp_s, log_s in ((0.0, 0.5), (EPOCH_S + 0.6, 0.61)):
+            recording.put(
+                "/salus/intervention_state",
+                "salus_msgs/msg/InterventionState",
+                stamp_s,
+                EPOCH_S + log_s,
+                **state,
+            )
+        recording.joints(EPOCH_S + 1.0)
+    (episode,) = read_bag(bag)
+    assert episode.interventions.stamp_s == pytest.approx([0.5, 0.6], abs=1e-6)
+    assert episode.interventions.arrival_s == pytest.approx([0.5, 0.61], abs=1e-6)
+    note = episode.meta.notes["/salus/intervention_state (stamps)"]
+    assert note.startswith("1 messages without a stamp")
+
+
 def test_topics_under_a_namespace_or_another_name_are_found(bag: Path, tmp_path: Path) -> None:
     with Recording(bag) as recording:
         recording.joints(0.0, topic="/left/joint_states")
