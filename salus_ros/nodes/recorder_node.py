@@ -49,13 +49,15 @@ class StampClock:
 
     def __init__(self) -> None:
         self._tick_ns: int | None = None
-        self._period_ns = 0
         self._received_ns = 0
+        self._period_ns = 0
 
     def tick(self, tick_ns: int, received_ns: int) -> None:
         """Takes a message of /clock and when it was received."""
-        if self._tick_ns is not None:
-            self._period_ns = max(0, tick_ns - self._tick_ns)
+        if self._tick_ns is not None and tick_ns > self._tick_ns:
+            # The shortest so far: a longer one tells of ticks that were lost.
+            step_ns = tick_ns - self._tick_ns
+            self._period_ns = min(self._period_ns or step_ns, step_ns)
         self._tick_ns, self._received_ns = tick_ns, received_ns
 
     def at(self, received_ns: int) -> int:

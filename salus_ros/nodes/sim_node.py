@@ -77,8 +77,6 @@ class SimNode(GuardedNode):
         self._counts: Counter[str] = Counter()
         self._stopped = False
         self._ticks = 0
-        self._now_ns = time.time_ns() // STEP_NS * STEP_NS
-        self._origin_ns = self._now_ns
         self._clock_ticks = self.create_publisher(ClockMessage, qos.CLOCK, qos.profile(qos.CLOCK))
         self._joint_states = self.create_publisher(
             JointState, qos.JOINT_STATES, qos.profile(qos.JOINT_STATES)
@@ -112,8 +110,10 @@ class SimNode(GuardedNode):
         self.create_service(Trigger, qos.DRIVER_STOP, self.guard(self._serve_stop, fallback=trouble))
         self.create_service(Trigger, qos.DRIVER_RESUME, self.guard(self._serve_resume, fallback=trouble))
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
+        self._warm_up()
+        self._now_ns = time.time_ns() // STEP_NS * STEP_NS
         self._reset(self._settings.seed, self._settings.task, self._settings.disturbance)
-        self._render()  # the first rendering takes long; time must not run yet
+        self._render()
         self._pacer = Pacer(CONTROL_PERIOD_S, self._settings.real_time_factor, time.monotonic())
         factor = self._settings.real_time_factor
         self.create_steady_timer(
@@ -121,6 +121,12 @@ class SimNode(GuardedNode):
         )
 
     # Time
+
+    def _warm_up(self) -> None:
+        """Before time runs: the first rendering takes long, and what is stamped is to be sent at once."""
+        self._simulation.reset(self._settings.seed, self._settings.task, self._settings.disturbance)
+        self._simulation.observe()
+        self._simulation.point_cloud()
 
     def _tick(self) -> None:
         slips = self._pacer.slips

@@ -35,10 +35,15 @@ def test_while_simulated_time_stands_nothing_comes_later_than_its_next_tick() ->
     assert clock.at(9000 * MS) == 520 * MS
 
 
+def test_a_lost_tick_lets_nothing_come_later_than_the_next() -> None:
+    clock = StampClock()
+    for i in (0, 1, 3):
+        clock.tick((500 + TICK_MS * i) * MS, (7000 + 3 * TICK_MS * i) * MS)
+    assert clock.at((7000 + 3 * TICK_MS * 4 - 1) * MS) == (500 + TICK_MS * 4) * MS
+
+
 def test_a_clock_that_starts_again_is_followed_back() -> None:
     clock = StampClock()
-    clock.tick(500 * MS, 7000 * MS)
-    clock.tick(100 * MS, 7010 * MS)
-    assert clock.at(7012 * MS) == 100 * MS
-    clock.tick(110 * MS, 7020 * MS)
-    assert clock.at(7022 * MS) == 112 * MS
+    for tick_ms, received_ms in ((500, 7000), (510, 7010), (100, 7020)):
+        clock.tick(tick_ms * MS, received_ms * MS)
+    assert clock.at(7022 * MS) == 102 * MS
