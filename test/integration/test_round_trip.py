@@ -54,8 +54,8 @@ PATIENT = {
     "clock_jump_s": 1.0,
     "overruns_to_hold": 100,
 }
-"""A gate whose processes may be kept waiting; what it does on time is tested elsewhere. At a fifth of the speed
-0.1 s of lead are half a second in which no command need come."""
+"""A gate whose processes may be kept waiting; what it does on time is tested elsewhere. At a fifth of the
+speed, 0.1 s of lead are half a second in which no command need come."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ def test_the_episode_is_the_same_and_ends_the_same(pair: Pair) -> None:
         (e.kind, e.failure, e.seed, e.task, e.disturbance) for e in here.events
     ]
     assert [e.failure for e in live.events if e.failure is not None] == [FailureType.MISS]
+    for topic in (qos.JOINT_STATES, qos.FRONT_IMAGE):
+        assert f"/{topic} (order)" not in live.meta.notes, "recorded in another order than it came"
     step_s = GraspPolicy.action_period_s  # between two points of a chunk the hand closes bit by bit
     for there, event in zip(live.events, here.events, strict=True):
         onset = event.kind is EventKind.FAILURE_ONSET
