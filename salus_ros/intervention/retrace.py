@@ -42,7 +42,7 @@ class DrivenPath:
             back_s = progress_s - at_s
             if back_s > length_s:
                 break
-            if back_s - times[-1] >= 0.5 * _SPACING_S:
+            if back_s >= 0.5 * _SPACING_S:
                 times.append(back_s)
                 places.append(place)
         if len(times) < 3:

@@ -20,6 +20,7 @@ _THRESHOLD_MIN: Final = 1e-3
 
 _HORIZON_ROUNDING_S: Final = 1e-6
 
+_SLOW: Final = Trigger(Mode.SLOW_DOWN, Cause.RISK)
 _REPLAN_CAUSES: Final = {
     FailureType.DROP: Cause.FORESEEN_DROP,
     FailureType.MISS: Cause.FORESEEN_MISS,
@@ -43,11 +44,7 @@ class RiskJudge:
 
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
-        self._verdict = NO_RISK
-        self._rows: dict[Trigger, int] = {}
-        self._slowing = False
-        self._low_since_s: float | None = None
-        self._grace_until_s = -np.inf
+        self.reset()
 
     def reset(self, grace_until_s: float = -np.inf) -> None:
         """Forget what was predicted: it was about a plan that has been given up.
@@ -56,9 +53,9 @@ class RiskJudge:
             grace_until_s: until then, in the time of ``hear``, drops and misses are not acted on.
         """
         self._verdict = NO_RISK
-        self._rows.clear()
+        self._rows: dict[Trigger, int] = {}
         self._slowing = False
-        self._low_since_s = None
+        self._low_since_s: float | None = None
         self._grace_until_s = grace_until_s
 
     @property
@@ -97,7 +94,7 @@ class RiskJudge:
         if self._persists(lost, at_risk, s.assist_persistence):
             triggers.add(lost)
         if self._slow(level, now_s):
-            triggers.add(Trigger(Mode.SLOW_DOWN, Cause.RISK))
+            triggers.add(_SLOW)
         self._verdict = RiskVerdict(frozenset(triggers), self._speed(level))
 
     def _persists(self, trigger: Trigger, condition: bool, needed: int) -> bool:
@@ -106,8 +103,7 @@ class RiskJudge:
 
     def _slow(self, level: float, now_s: float) -> bool:
         s = self._settings
-        slow = Trigger(Mode.SLOW_DOWN, Cause.RISK)
-        if self._persists(slow, level >= s.slow_risk, s.slow_persistence):
+        if self._persists(_SLOW, level >= s.slow_risk, s.slow_persistence):
             self._slowing = True
         if level >= s.slow_risk_clear or not self._slowing:
             self._low_since_s = None

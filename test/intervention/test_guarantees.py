@@ -12,7 +12,7 @@ One state machine throws everything at the gate; after each tick all guarantees 
 10 the gripper is commanded only while following
 
 A second test compares, at each prediction, with a copy of the gate that hears of more risk (5 and 7). 4, 7, 8
-and 9 are checked on every edge of the mode machine in test_modes.py, the writers of guarantee 8 in
+and 9 are checked on every edge of the mode machine in test_exploration.py, the writers of guarantee 8 in
 test/nodes/test_intervention_node.py.
 """
 

@@ -68,27 +68,25 @@ def test_exactly_the_length_asked_for_is_driven_back() -> None:
 
 def test_places_are_noted_a_fiftieth_of_a_second_of_path_time_apart() -> None:
     way = DrivenPath()
-    for at_s, place in ((1.0, 0.0), (1.01, 5.0), (1.02, 0.002), (1.03, 5.0), (1.04, 0.004), (1.05, 5.0)):
+    for at_s, place in ((0.0, 0.0), (0.01, 5.0), (0.02, 0.002), (0.03, 5.0), (0.04, 0.004), (0.05, 5.0)):
         way.note(at_s, HOME + place)
-    length_s, _, last = ends(way.back(1.05, HOME + 0.005, 1.0, 0.001))
+    length_s, _, last = ends(way.back(0.05, HOME + 0.005, 1.0, 0.001))
     assert length_s == pytest.approx(0.05)
     assert last == pytest.approx(HOME)
 
 
-def test_a_place_that_is_all_but_where_the_arm_stands_is_left_out() -> None:
+@pytest.mark.parametrize(("rest_s", "kept"), [(0.005, False), (0.01, True)])
+def test_a_place_that_is_all_but_where_the_arm_stands_is_left_out(rest_s: float, kept: bool) -> None:
     way = DrivenPath()
-    for at_s in (1.0, 1.02, 1.04, 1.06):
-        way.note(at_s, HOME + RATE * at_s)
-    # A step of 5 ms to the nearest place would make the path one of 5 ms steps.
-    path = way.back(1.065, HOME + RATE * 1.065, 1.0, 0.02)
+    places = (-0.04, -0.02, 0.0)
+    for at_s in places:
+        way.note(at_s, HOME + RATE * (at_s == 0.0))
+    path = way.back(rest_s, HOME, 1.0, 0.4)
     length_s, _, _ = ends(path)
-    assert length_s == pytest.approx(0.065)
+    assert length_s == pytest.approx(rest_s + 0.04)
     assert path is not None
-    assert path.at(np.array([0.025]))[0][0] == pytest.approx(HOME + RATE * 1.04)
-    for at_s in (1.0, 1.02, 1.04):
-        way.note(at_s, HOME + RATE * at_s)
-    length_s, _, _ = ends(way.back(1.05, HOME + RATE * 1.05, 1.0, 0.02))
-    assert length_s == pytest.approx(0.05), "a place half a step away counts"
+    by_way = np.abs(path.at(np.linspace(0.0, 0.05, 51))[0] - HOME).max()
+    assert (by_way > 0.1) == kept
 
 
 @pytest.mark.parametrize(("count", "found"), [(0, False), (1, False), (2, True)])

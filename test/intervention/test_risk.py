@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gate_world import prediction
@@ -91,7 +93,7 @@ def test_slowing_has_hysteresis_in_level_and_time() -> None:
     short = judge(*[{"miss": 0.31}] * 2, *[{"miss": 0.1}] * 4)
     assert SLOW in short.verdict.triggers, "cleared before its time"
     enough = round(settings.slow_clear_s / TICK_S) + 2
-    assert SLOW not in judge({"miss": 0.31}, *[{"miss": 0.1}] * enough).verdict.triggers
+    assert SLOW not in judge(*[{"miss": 0.31}] * 2, *[{"miss": 0.1}] * enough).verdict.triggers
 
 
 def test_own_thresholds_replace_the_monitors() -> None:
@@ -124,3 +126,117 @@ def test_stops_and_replans_may_begin_at_risks_of_their_own() -> None:
     assert STOP in judge({"collision": 0.6}).verdict.triggers
     assert STOP not in judge({"collision": 0.6}, settings=careful).verdict.triggers
     assert STOP in judge({"collision": 0.9}, settings=careful).verdict.triggers
+
+
+# To the last value
+
+
+@pytest.mark.parametrize(
+    ("value", "trigger"),
+    [
+        ({"collision": 0.5}, STOP),
+        ({"miss": 0.5}, MISS),
+        ({"drop": 0.5}, Trigger(Mode.REPLAN, Cause.FORESEEN_DROP)),
+        ({"miss": 0.5, "out_of_distribution": True}, LOST),
+        ({"drop": 0.3}, SLOW),
+    ],
+)
+def test_a_risk_of_exactly_its_threshold_acts_and_one_just_below_does_not(
+    value: dict, trigger: Trigger
+) -> None:
+    below = {name: level - 1e-9 if level is not True else True for name, level in value.items()}
+    assert trigger in judge(*[value] * 6).verdict.triggers
+    assert trigger not in judge(*[below] * 6).verdict.triggers
+
+
+@pytest.mark.parametrize(("setting", "needed"), [("stop_horizon_s", 2), ("immediate_stop_horizon_s", 1)])
+def test_a_collision_at_exactly_the_horizon_and_a_rounding_beyond_it_stops_the_arm(
+    setting: str, needed: int
+) -> None:
+    horizon_s = getattr(GateSettings(), setting)
+    for beyond_s, count in ((0.0, needed), (1e-6, needed), (1e-5, needed + 1)):
+        horizons_s = (horizon_s + beyond_s, 0.9, 1.0, 1.1)
+        result = RiskJudge(GateSettings(stop_persistence=2))
+        for heard in range(1, 4):
+            value = replace(prediction(0.0, collision=(0.9, 0.9, 0.9, 0.9)), horizons_s=horizons_s)
+            result.hear(value, TICK_S * heard)
+            stops = heard >= count and (setting == "immediate_stop_horizon_s" or beyond_s < 1e-5)
+            assert (STOP in result.verdict.triggers) == stops, (beyond_s, heard)
+
+
+def test_a_threshold_of_zero_is_the_smallest_there_is() -> None:
+    for threshold, above in ((0.0, True), (0.002, False)):
+        value = replace(prediction(0.0, collision=0.0015), threshold=np.full(3, threshold))
+        result = RiskJudge(GateSettings())
+        result.hear(value, 0.0)
+        assert (STOP in result.verdict.triggers) is above
+    own = RiskJudge(GateSettings(collision_threshold=0.75))
+    own.hear(prediction(0.0, collision=0.6), 0.0)
+    assert STOP not in own.verdict.triggers, "the monitor's threshold counted though there is an own one"
+
+
+QUARTER = GateSettings(slow_risk=0.25, slow_risk_clear=0.125, slow_clear_s=0.25, slow_persistence=2)
+
+
+def slowed(*levels: float, settings: GateSettings = QUARTER, step_s: float = 0.0625) -> list[bool]:
+    """Whether the arm is slowed after each prediction."""
+    result = RiskJudge(settings)
+    told = []
+    for i, level in enumerate(levels):
+        result.hear(prediction(float(i), miss=level), step_s * i)
+        told.append(SLOW in result.verdict.triggers)
+        assert told[-1] or result.verdict.speed == 1.0
+    return told
+
+
+def test_slowing_begins_after_its_persistence_and_ends_after_its_time_below_the_lower_threshold() -> None:
+    assert slowed(0.25, 0.0, 0.25, 0.25) == [False, False, False, True]
+    low = 0.1249
+    assert slowed(0.25, 0.25, *[low] * 6) == [False, *[True] * 5, False, False]
+    assert slowed(0.25, 0.25, *[0.125] * 6) == [False, *[True] * 7], "ended at the lower threshold"
+    again = slowed(0.25, 0.25, *[low] * 4, 0.2, *[low] * 5)
+    assert again == [False, *[True] * 10, False], "the time below did not begin anew"
+    assert slowed(0.25, 0.25, *[low] * 5, 0.25, low, 0.25, 0.25)[6:] == [*[False] * 4, True]
+    assert slowed(*[low] * 9, 0.25, 0.25, *[low] * 2) == [*[False] * 10, True, True, True], (
+        "the time below began before the slowing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "speed"), [(0.25, 0.75), (0.375, 0.5), (0.3125, 0.625), (0.5, 0.25), (1.0, 0.25), (0.0, 1.0)]
+)
+def test_the_speed_falls_with_the_risk_from_the_lower_threshold_to_the_alarm(
+    level: float, speed: float
+) -> None:
+    settings = GateSettings(slow_risk=0.25, slow_risk_clear=0.125, slow_speed=0.25)
+    result = judge({"miss": 0.5}, {"miss": 0.5}, settings=settings)
+    result.hear(prediction(3.0, miss=level), 0.2)
+    assert result.verdict.speed == pytest.approx(speed)
+
+
+def test_thresholds_at_the_alarm_make_slowing_a_step() -> None:
+    step = GateSettings(slow_risk=0.5, slow_risk_clear=0.5, slow_speed=0.25)
+    for level, speed in ((0.5, 1.0), (0.51, 0.25), (0.49, 1.0)):
+        result = judge({"miss": 0.6}, {"miss": 0.6}, {"miss": level}, settings=step)
+        assert result.verdict.speed == pytest.approx(speed)
+
+
+def test_after_a_reset_nothing_that_was_predicted_counts() -> None:
+    fresh = RiskJudge(GateSettings()).verdict
+    assert (fresh.triggers, fresh.speed) == (frozenset(), 1.0)
+    result = judge(*[{"miss": 0.6, "collision": (0.0, 0.6, 0.6, 0.6), "out_of_distribution": True}] * 6)
+    assert len(result.verdict.triggers) == 4
+    result.reset()
+    assert (result.verdict.triggers, result.verdict.speed) == (frozenset(), 1.0)
+    result.hear(prediction(9.0, miss=0.6, collision=(0.0, 0.6, 0.6, 0.6), out_of_distribution=True), 9.0)
+    assert result.verdict.triggers == frozenset()
+    assert result.verdict.speed == 1.0
+
+
+def test_the_grace_ends_at_its_time() -> None:
+    result = RiskJudge(GateSettings(replan_persistence=1))
+    result.reset(grace_until_s=1.0)
+    for now_s, spared in ((0.99, True), (1.0, False)):
+        result.hear(prediction(0.0, miss=0.6, drop=0.6), now_s)
+        assert (MISS not in result.verdict.triggers) is spared
+        assert (Trigger(Mode.REPLAN, Cause.FORESEEN_DROP) not in result.verdict.triggers) is spared

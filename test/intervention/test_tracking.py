@@ -30,9 +30,10 @@ def test_a_joint_state_may_be_as_far_from_the_last_as_speed_and_margin_allow(
     joint: int, direction: float
 ) -> None:
     check = JumpCheck(SPEED, 0.25)
-    assert check.objection(state(10.0, REST)) == ""
-    assert check.objection(state(10.5, turned(joint, 1.25 * direction))) == ""
-    assert check.objection(state(10.5, REST)) != "", "the last joint state counts, not the first"
+    start = np.full(7, 0.5)
+    assert check.objection(state(10.0, start)) == ""
+    assert check.objection(state(10.5, start + turned(joint, 1.25 * direction))) == ""
+    assert check.objection(state(10.5, start)) != "", "the last joint state counts, not the first"
 
 
 def test_a_jump_that_no_arm_can_make_names_the_joint_that_is_farthest_off() -> None:
@@ -154,6 +155,7 @@ def test_enough_progress_is_no_stall_and_a_little_less_is_one() -> None:
     # Five ticks from the first to the end of the first window, four in each one after it.
     assert stalls(StallCheck(1.0, 0.5), 0.125, 10.0, 13) == []
     assert stalls(StallCheck(1.0, 0.5), 0.12, 10.0, 13) == [12.0, 13.0]
+    assert stalls(StallCheck(2.0, 0.25), 0.04, 10.0, 9) == [12.0], "the share is one of the window"
 
 
 def test_progress_of_one_window_does_not_count_in_the_next() -> None:

@@ -33,14 +33,19 @@ ALL_TESTS = ("test/intervention",)
 TESTS = {
     "checks": ("test_checks.py",),
     "contact": ("test_contact.py",),
+    "exploration": ("test_exploration.py",),
     "follower": ("test_follower.py",),
+    "following": ("test_following.py",),
     "latch": ("test_latch.py",),
     "limits": ("test_limits.py",),
     "modes": ("test_modes.py",),
+    "motion": ("test_motion.py",),
     "path": ("test_path.py", "test_follower.py"),
     "retrace": ("test_retrace.py",),
     "risk": ("test_risk.py",),
+    "senses": ("test_senses.py",),
     "settings": ("test_settings.py",),
+    "standing": ("test_standing.py",),
     "stop": ("test_stop.py", "test_follower.py"),
     "tracking": ("test_tracking.py",),
     "watchdogs": ("test_watchdogs.py",),
@@ -104,10 +109,13 @@ def mutate(name: str, folder: Path, tools: Path) -> dict[str, Any]:
     (work / "setup.cfg").write_text(CONFIG.format(name=name, tests="\n    ".join(tests)))
     (work / "pyproject.toml").write_text(PYTEST)
     environment = {**os.environ, "PYTHONPATH": f"{tools}", "HYPOTHESIS_PROFILE": "mutation", "COLUMNS": "200"}
-    subprocess.run(
-        [sys.executable, "-m", "mutmut", "run", "--max-children", "2"], cwd=work, env=environment, check=True
+    run = subprocess.run(
+        [sys.executable, "-m", "mutmut", "run", "--max-children", "2"], cwd=work, env=environment, check=False
     )
-    return collect(work, environment)
+    result = collect(work, environment)
+    if run.returncode and result["mutants"]:
+        raise SystemExit(f"mutmut ended with {run.returncode} on {name}.py.")
+    return result
 
 
 def collect(work: Path, environment: dict[str, str]) -> dict[str, Any]:

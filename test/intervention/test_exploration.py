@@ -1,0 +1,71 @@
+"""The mode machine, explored exhaustively: what holds on every edge from every state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from salus_ros.intervention.exploration import COLLISION, MISS, WRITER, Edge
+from salus_ros.intervention.exploration import SETTINGS as EXPLORED_SETTINGS
+from salus_ros.intervention.inputs import RequestKind
+from salus_ros.intervention.modes import Facts, ModeState, step
+from salus_ros.intervention.rules import LEARNED
+from salus_ros.types import Cause, Mode
+
+pytestmark = pytest.mark.xdist_group("explored")
+
+
+@pytest.fixture(scope="module")
+def edges(explored: list[Edge]) -> list[tuple[ModeState, Facts, RequestKind | None, ModeState, bool]]:
+    return [(edge.before, edge.facts, edge.request, edge.after, edge.accepted) for edge in explored]
+
+
+def test_every_mode_can_be_reached_and_left_again(edges: list) -> None:
+    assert {after.mode for *_, after, _ in edges} == set(Mode)
+    assert {state.mode for state, _, _, after, _ in edges if state.mode != after.mode} == set(Mode)
+
+
+def test_on_every_edge_an_emergency_stop_is_left_by_an_accepted_reset_alone(edges: list) -> None:
+    for state, facts, request, after, accepted in edges:
+        if state.mode == Mode.EMERGENCY_STOP != after.mode:
+            assert request is RequestKind.RESET, f"left by {request}"
+            assert accepted
+            assert facts.standing
+            assert WRITER not in facts.present
+
+
+def test_on_every_edge_the_arm_starts_only_with_a_newer_plan(edges: list) -> None:
+    following = (Mode.NOMINAL, Mode.SLOW_DOWN)
+    for state, facts, request, after, _ in edges:
+        if state.mode not in following and after.mode in following:
+            assert facts.plan_ready, f"{state.trigger} to {after.trigger} by {request} without a newer plan"
+            assert facts.standing, f"{state.trigger} to {after.trigger} before the arm stood"
+
+
+def test_on_every_edge_whatever_is_present_keeps_its_mode_or_a_higher_one(edges: list) -> None:
+    for state, facts, request, after, _ in edges:
+        if not after.active or not state.active or after.leaving != Cause.NONE:
+            continue  # a gate that is stopping for good cannot stop more
+        for trigger in facts.present:
+            if trigger == COLLISION and facts.standing:
+                continue  # a protective stop ends at the standstill
+            if trigger == MISS and facts.plan_ready and facts.standing:
+                continue  # a replan ends with its plan
+            assert after.mode >= trigger.mode, f"{trigger} is present after {request}, but {after.trigger}"
+
+
+def test_on_every_edge_learned_risk_never_lowers_the_mode(edges: list) -> None:
+    for state, facts, request, after, _ in edges:
+        if not facts.present & LEARNED:
+            continue
+        without = replace(facts, present=facts.present - LEARNED)
+        spared = step(state, without, (request,) if request else (), EXPLORED_SETTINGS).state
+        assert after.mode >= spared.mode, f"{facts.present} lowers {spared.trigger} to {after.trigger}"
+
+
+def test_on_every_edge_nobody_but_an_activation_makes_it_active(edges: list) -> None:
+    for state, _, request, after, accepted in edges:
+        if after.active and not state.active:
+            assert request is RequestKind.ACTIVATE
+            assert accepted
