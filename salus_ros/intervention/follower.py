@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from salus_ros.intervention.path import JointPath
-from salus_ros.intervention.stop import SpeedProfile, brake, rest_due_s
+from salus_ros.intervention.stop import SOONEST_S, SpeedProfile, brake, rest_due_s
 from salus_ros.types import Floats, JointTrajectory
 
 _GRID_S: Final = 0.01
@@ -161,11 +161,17 @@ class Follower:
         position, velocity, acceleration = self.path.at(np.array([self.path_time_s]))
         return position[0], velocity[0], acceleration[0]
 
-    def trajectory(self) -> JointTrajectory:
-        """The profile as points, the first one ``lead_s`` ahead: nearer ones would turn a message's delay
-        into a jerk."""
+    def trajectory(self, *, every_corner: bool = False) -> JointTrajectory:
+        """The profile as points.
+
+        Args:
+            every_corner: from the next point on, as exact as the profile itself. Otherwise the first point is
+                ``lead_s`` ahead, since nearer ones would turn a message's delay into a jerk; the controller
+                cuts the corners before it.
+        """
         times = np.array(self._profile.time_s) - self._elapsed_s
-        keep = times >= min(self._limits.lead_s - 1e-9, times[-1])
+        first_s = SOONEST_S if every_corner else self._limits.lead_s - 1e-9
+        keep = times >= min(first_s, times[-1])
         times = times[keep]
         times[-1] = rest_due_s(float(times[-1]), self._limits.period_s)
         position, velocity, _ = self.path.at(np.array(self._profile.path_time_s)[keep])

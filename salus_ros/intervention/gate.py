@@ -312,14 +312,19 @@ class Gate:
         return True
 
     def _checked(self, motion: ArmMotion) -> JointTrajectory | None:
-        """The command, if it is inside the limits; otherwise none, and the one before ends in its rest."""
+        """The command, if it is inside the limits; otherwise none, and the one before ends in its rest.
+
+        One that cuts a corner may ask for more than the motion does, so the corners are tried as well.
+        """
         objection = ""
-        for _ in range(2):
-            command = motion.trajectory()
-            objection = self._limits.objection(motion.position, motion.velocity, command)
-            if not objection:
-                return command
-            motion.stop()
+        for stops in (False, True):
+            if stops:
+                motion.stop()
+            for every_corner in (False, True):
+                command = motion.trajectory(every_corner=every_corner)
+                objection = self._limits.objection(motion.position, motion.velocity, command)
+                if not objection:
+                    return command
         self._fault = f"a command was withheld: {objection}"
         motion.rest_at(motion.position)
         return None

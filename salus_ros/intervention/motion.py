@@ -196,8 +196,8 @@ class ArmMotion:
         self._rest_elapsed_s = 0.0
         self._follower = None
 
-    def trajectory(self) -> JointTrajectory:
-        """What the controller is sent."""
+    def trajectory(self, *, every_corner: bool = False) -> JointTrajectory:
+        """What the controller is sent; see :meth:`Follower.trajectory`."""
         if self._follower is not None:
-            return self._follower.trajectory()
+            return self._follower.trajectory(every_corner=every_corner)
         return self._rest.trajectory_from(self._rest_elapsed_s, self._motion.lead_s)

@@ -17,7 +17,7 @@ from salus_ros.types import Floats, JointTrajectory
 _TAIL_POINTS: Final = 8
 _FRACTIONS: Final = np.arange(8) / 7.0
 _DURATIONS_S: Final = np.geomspace(0.03, 4.0, 40)
-_SOONEST_S: Final = 1e-3
+SOONEST_S: Final = 1e-3
 """No point is nearer than this."""
 _STRETCH: Final = 2.5
 """A cubic to rest that takes half as long again as the motion in hand brakes a third harder at its beginning;
@@ -26,7 +26,7 @@ one that takes so much longer brakes less than a fifth harder, which the limits'
 
 def rest_due_s(left_s: float, after_s: float) -> float:
     """When the rest that is ``left_s`` away is due; ``after_s`` when the motion has as good as ended."""
-    return left_s if left_s >= _SOONEST_S else max(_STRETCH * left_s, after_s)
+    return left_s if left_s >= SOONEST_S else max(_STRETCH * left_s, after_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,3 +131,23 @@ def test_a_first_point_lies_the_lead_ahead_so_that_delay_does_not_jerk() -> None
     follower = straight()
     follower.follow(1.0)
     assert follower.trajectory().time_from_start_s[0] == pytest.approx(LIMITS.lead_s)
+
+
+def test_a_stop_whose_corners_cannot_be_cut_is_sent_with_every_corner() -> None:
+    """A blend that ends lets the brakes bite several times harder within the reach of one command."""
+    joint = np.eye(7)[1]
+    plan = spline(TIMES, HOME + np.outer(TIMES, 0.95 * joint), 0.02)
+    place = plan.at(np.array([0.1]))[0][0] + 0.03 * joint
+    follower = Follower(plan.joined(0.1, 0.15, place, 0.91 * joint, 3.7 * joint), LIMITS, 0.76)
+    for _ in range(11):
+        follower.follow(0.76)
+        follower.advance(DT)
+    follower.stop()
+    cut = 0
+    while not follower.standing:
+        position, by_path_time, _ = follower.state()
+        now = position, by_path_time * follower.speed
+        cut += LAST_LOOK.objection(*now, follower.trajectory()) != ""
+        assert LAST_LOOK.objection(*now, follower.trajectory(every_corner=True)) == ""
+        follower.advance(DT)
+    assert cut, "the case has no corner that matters any more, so it tests nothing: find another"
