@@ -18,6 +18,8 @@ from salus_ros.types import Floats, JointTrajectory
 
 _GRID_S: Final = 0.01
 _GRID_MAX: Final = 800
+_FINE_S: Final = 0.02
+"""Between points this near a cubic keeps to any path that may be followed."""
 _FRACTIONS: Final = np.arange(9) / 8.0
 _LOOKS: Final = np.arange(4) / 3.0
 _STILL: Final = 1e-3
@@ -165,17 +167,18 @@ class Follower:
         """The profile as points.
 
         Args:
-            every_corner: from the next point on, as exact as the profile itself. Otherwise the first point is
-                ``lead_s`` ahead, since nearer ones would turn a message's delay into a jerk; the controller
-                cuts the corners before it.
+            every_corner: from the next point on, and as many as the path's curves need. Otherwise the first
+                point is ``lead_s`` ahead, since nearer ones would turn a message's delay into a jerk; the
+                controller cuts the corners before it.
         """
-        times = np.array(self._profile.time_s) - self._elapsed_s
+        profile = self._profile.with_spans(_FINE_S) if every_corner else self._profile
+        times = np.array(profile.time_s) - self._elapsed_s
         first_s = SOONEST_S if every_corner else self._limits.lead_s - 1e-9
         keep = times >= min(first_s, times[-1])
         times = times[keep]
         times[-1] = rest_due_s(float(times[-1]), self._limits.period_s)
-        position, velocity, _ = self.path.at(np.array(self._profile.path_time_s)[keep])
-        velocity = velocity * np.array(self._profile.speed)[keep, None]
+        position, velocity, _ = self.path.at(np.array(profile.path_time_s)[keep])
+        velocity = velocity * np.array(profile.speed)[keep, None]
         velocity[-1] = 0.0
         return JointTrajectory(times, position, velocity)
 

@@ -6,6 +6,7 @@ end even if nobody sends another one.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Final
@@ -49,6 +50,15 @@ class SpeedProfile:
             self.path_time_s[i] + since * (self.speed[i] + 0.5 * gain * since),
             self.speed[i] + gain * since,
         )
+
+    def with_spans(self, longest_s: float) -> SpeedProfile:
+        """The same, with more points, so that none are further apart than this."""
+        times = [self.time_s[0]]
+        for end in self.time_s[1:]:
+            begin, parts = times[-1], max(math.ceil((end - times[-1]) / longest_s), 1)
+            times += [begin + (end - begin) * k / parts for k in range(1, parts + 1)]
+        path_times, speeds = zip(*map(self.at, times), strict=True)
+        return SpeedProfile(times, list(path_times), list(speeds))
 
 
 def brake(

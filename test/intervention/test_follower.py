@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 from gate_world import ARM, HOME, Controller
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from salus_ros.intervention.follower import Follower, MotionLimits
 from salus_ros.intervention.limits import Limits
+from salus_ros.intervention.motion import ArmMotion, EntryRules
 from salus_ros.intervention.path import PathError, spline
 
 DT = 0.01
@@ -151,3 +152,33 @@ def test_a_stop_whose_corners_cannot_be_cut_is_sent_with_every_corner() -> None:
         assert LAST_LOOK.objection(*now, follower.trajectory(every_corner=True)) == ""
         follower.advance(DT)
     assert cut, "the case has no corner that matters any more, so it tests nothing: find another"
+
+
+@given(st.integers(0, 2**32 - 1))
+@example(1099)
+@example(47)
+def test_a_stop_can_be_sent_at_any_moment_of_plans_that_bend_and_do_not_meet(seed: int) -> None:
+    """Its points, as many as the curves need, ask for no more than the limits; else the gate would latch."""
+    rng = np.random.default_rng(seed)
+    motion = ArmMotion(HOME, LIMITS, LAST_LOOK, EntryRules(0.15, 0.1, 0.3, 0.2))
+    heading = rng.normal(size=7) * rng.choice([0.2, 0.5, 1.0])
+    for number in range(1, 7):
+        bend, offset = rng.normal(size=7) * rng.choice([0.0, 0.5, 2.0, 5.0]), 0.02 * rng.normal(size=7)
+        straight_on = np.outer(TIMES, heading) * min(1.0, number / 2)
+        try:
+            plan = spline(
+                TIMES, motion.position + offset + straight_on + 0.5 * np.outer(TIMES**2, bend), 0.05
+            )
+        except PathError:
+            continue
+        motion.enter(plan, 0.05, plan.end_s)
+        for _ in range(rng.integers(5, 25)):
+            motion.follow(1.0)
+            sent = motion.trajectory(every_corner=True)
+            assert LAST_LOOK.objection(motion.position, motion.velocity, sent) == ""
+            motion.advance(DT)
+    motion.stop()
+    while not motion.standing:
+        sent = motion.trajectory(every_corner=True)
+        assert LAST_LOOK.objection(motion.position, motion.velocity, sent) == ""
+        motion.advance(DT)

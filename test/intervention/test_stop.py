@@ -77,3 +77,12 @@ def test_a_profile_is_at_its_end_after_its_end_and_at_its_start_before_its_start
     assert profile.at(7.0) == (0.5, 0.0)
     assert profile.at(-1.0) == (0.0, 1.0)
     assert profile.at(0.5) == pytest.approx((0.375, 0.5))
+
+
+def test_a_profile_with_more_points_is_the_same_profile() -> None:
+    profile = SpeedProfile([0.0, 0.01, 0.11], [0.0, 0.0095, 0.0545], [1.0, 0.9, 0.0])
+    fine = profile.with_spans(0.03)
+    assert fine.time_s == pytest.approx([0.0, 0.01, 0.035, 0.06, 0.085, 0.11])
+    assert (fine.path_time_s[-1], fine.speed[-1]) == (0.0545, 0.0)
+    for elapsed_s in np.linspace(-0.01, 0.12, 40):
+        assert fine.at(elapsed_s) == pytest.approx(profile.at(elapsed_s))
