@@ -56,9 +56,12 @@ def run_on_ray(
             ) from error
 
 
-@contextmanager
-def _connected(address: str | None, workers: int) -> Iterator[Any]:
-    """The module ``ray``, connected."""
+def import_ray() -> Any:
+    """The module ``ray``, known to joblib.
+
+    Raises:
+        SalusError: it is not installed.
+    """
     # Its statistics would go to its makers, over the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", str(_START_LIMIT_S))
@@ -70,6 +73,13 @@ def _connected(address: str | None, workers: int) -> Iterator[Any]:
             "--backend ray was given, and Ray is not installed; pip install 'salus_ros[ray]', "
             "or leave --backend out."
         ) from None
+    return ray
+
+
+@contextmanager
+def _connected(address: str | None, workers: int) -> Iterator[Any]:
+    """The module ``ray``, connected."""
+    ray = import_ray()
     options: dict[str, Any] = {"address": address or "local"}
     if not address:
         options |= {"include_dashboard": False, "num_cpus": workers if workers > 0 else None}

@@ -67,11 +67,25 @@ class Mixture(BaseModel):
         disturbed_share: float = 0.7,
         intervention_share: float = 0.2,
     ) -> Mixture:
-        """One task and one disturbance: a family, ``mixed``, or empty for none."""
+        """One task and one disturbance: a family, ``mixed``, or empty for none.
+
+        A strength may stand behind it (``slippery:0.8``); it is drawn anew in each episode where none does.
+
+        Raises:
+            SalusError: the strength is no number from 0 to 1.
+        """
+        family, _, given = disturbance.partition(":")
+        try:
+            share = FamilyShare(strength=(float(given), float(given))) if given else FamilyShare()
+        except ValueError:  # pydantic's is one as well
+            raise SalusError(
+                f"The disturbance {disturbance!r} has no strength from 0 to 1; write, for example, "
+                "slippery:0.8."
+            ) from None
         return cls(
             tasks={task: 1.0},
-            disturbed_share=disturbed_share if disturbance else 0.0,
-            families={disturbance: FamilyShare()} if disturbance else {},
+            disturbed_share=disturbed_share if family else 0.0,
+            families={family: share} if family else {},
             intervention_share=intervention_share,
         )
 

@@ -79,10 +79,16 @@ def test_a_cluster_that_is_not_there_is_named() -> None:
         list(run_on_ray(make_run(), range(2), 2, "127.0.0.1:1"))
 
 
-def test_without_ray_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_sentence_says_what_to_install_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SalusError, match=r"Ray is not installed; pip install 'salus_ros\[ray\]'"):
         list(run_on_ray(make_run(), range(2), 2))
+    words = ["collect", "--episodes", "1", "--output", str(tmp_path / "s"), "--backend", "ray"]
+    assert main(words) == 2
+    assert "Ray is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 def test_an_address_without_the_backend_is_refused(

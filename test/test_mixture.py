@@ -40,6 +40,11 @@ def test_tasks_families_and_strengths_are_drawn_by_their_weights_and_ranges() ->
     assert 0.5 <= min(blurred) < 0.51 and 0.59 < max(blurred) <= 0.6
 
 
+def test_a_disturbance_may_have_a_strength() -> None:
+    mixture = Mixture.of("bin", "slippery:0.8", disturbed_share=1.0)
+    assert {mixture.draw(seed).disturbance for seed in range(5)} == {"slippery:0.800"}
+
+
 def test_the_hash_is_of_what_is_drawn() -> None:
     mixture = Mixture(tasks={"bin": 1, "stack": 2})
     turned = Mixture(tasks={"stack": 2, "bin": 1})

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from pydantic import ValidationError
 from tqdm import tqdm
 
@@ -63,7 +64,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--task", help="name of the task (bin)")
     parser.add_argument(
-        "--disturbance", help="name of a family, mixed for any that is not held out, or none (mixed)"
+        "--disturbance",
+        help="name of a family, alone or with a strength (slippery:0.8), mixed for any that is not held out, "
+        "or none (mixed)",
     )
     parser.add_argument(
         "--disturbed-share", type=float, help="share of episodes that are disturbed (0.7 for mixed, else 1)"
@@ -100,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         wanted: Sequence[int] = range(args.seed, args.seed + args.episodes)
     else:
         policy, mixture, wanted = manifest.header.policy, _mixture_of(manifest), manifest.seeds
+    _check_names(mixture)
+    run_all = _workers(args)
     policy_hash = _policy_hash(policy)
     if manifest is not None and policy_hash != manifest.header.policy_hash:
         raise SalusError(
@@ -107,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
             f"{policy_hash}; check out the version {manifest.header.code_version} that it belongs to."
         )
     with open_store(args.output, mixture, policy_hash) as store:
-        failed = collect_missing(store, partial(run_seed, policy, mixture), wanted, _workers(args))
+        failed = collect_missing(store, partial(run_seed, policy, mixture), wanted, run_all)
         print(_summary(store, args.output))
         if args.save_manifest is not None and not failed:
             write_manifest(manifest_of(store, policy, mixture.hash), args.save_manifest)
@@ -138,11 +143,23 @@ def _check(args: argparse.Namespace) -> None:
         raise SalusError(f"{args.save_manifest} exists already; give another file for the manifest.")
 
 
+def _check_names(mixture: Mixture) -> None:
+    """Refuses tasks and disturbances that do not exist, before a store is named after them."""
+    from salus_ros.sim.disturbances import draw_disturbance
+    from salus_ros.sim.tasks import task_named
+
+    for task in mixture.tasks:
+        task_named(task)
+    for family in mixture.families:
+        draw_disturbance(family, np.random.default_rng(0))
+
+
 def _workers(args: argparse.Namespace) -> RunAll:
     """What runs the seeds: processes of this machine, or of a cluster."""
     if args.backend == "ray":
-        from salus_ros.cluster import run_on_ray
+        from salus_ros.cluster import import_ray, run_on_ray
 
+        import_ray()
         return partial(run_on_ray, workers=args.workers or -1, address=args.address)
     return partial(run_in_parallel, workers=args.workers or os.cpu_count() or 1)
 
@@ -223,11 +240,23 @@ def open_store(path: Path, mixture: Mixture, policy_hash: str) -> Store:
     ):
         if given != expected:
             store.close()
+            given, expected = _what_differs(given, expected)
             raise SalusError(
                 f"{path} was collected with the {what} {expected}, and {given} was given; give the same, or "
                 "another --output."
             )
     return store
+
+
+def _what_differs(given: str, expected: str) -> tuple[str, str]:
+    """Of two mixtures only the parts that differ; anything else as it is."""
+    try:
+        mixtures = json.loads(given), json.loads(expected)
+        parts = [part for part in mixtures[0] | mixtures[1] if mixtures[0][part] != mixtures[1][part]]
+    except (ValueError, KeyError, TypeError):
+        return given, expected
+    only = [json.dumps({part: mixture[part] for part in parts}) for mixture in mixtures]
+    return only[0], only[1]
 
 
 def collect_missing(

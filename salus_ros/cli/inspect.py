@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from salus_ros.data.episode import Episode
     from salus_ros.data.store import Store
 
+PRINTED_WIDTH: Final = 120
+"""Characters in a line where the output goes to a file or another program."""
 _FIRST_SALUS = (
     "Its predictor learned labels that said 'the last 16 steps of every episode are a failure', from six "
     "signals that were mostly zero, so it knows a clock and not failures; it cannot be used here: collect "
@@ -42,6 +45,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Prints tables; returns 2 when something is wrong."""
     path, console = args.path, Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PRINTED_WIDTH
     if not path.exists():
         raise SalusError(f"There is no {path}; give a store, a bag or a checkpoint.")
     if args.html is not None and args.html.exists():
@@ -170,7 +175,9 @@ def _print_facts(title: str, facts: Mapping[str, str], console: Console) -> None
 def _print_table(
     title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], console: Console, header: bool = True
 ) -> None:
-    table = Table(*columns, title=title, title_justify="left", show_header=header)
+    table = Table(title=title, title_justify="left", show_header=header)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a name cut short might be any
     for row in rows:
         table.add_row(*row)
     console.print(table)

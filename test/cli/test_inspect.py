@@ -34,11 +34,11 @@ def inspect(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
 def test_a_store_is_told_in_figures(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.delenv("COLUMNS", raising=False)  # as in a pipe: no name may be cut short
     _, printed = inspect(store, capsys)
     assert "3 of 3 episodes" in printed
     assert "0-2" in printed, "seeds"
-    assert "nudge" in printed and "collision" in printed
+    assert "nudge" in printed and "collision" in printed and "disturbance" in printed
     assert "100.0 Hz" in printed and "frames/front" in printed
     assert "No joint efforts (seeds or numbers 0-2)" in printed
 
