@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from salus_ros import __version__
+from salus_ros.cli.datasets import check_robot, foreign_policies
 from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
 
@@ -100,6 +101,9 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # matrices this small gain nothing from more
     console = Console(quiet=args.quiet, width=None if sys.stdout.isatty() else 140)
     checkpoint = Checkpoint.load(args.monitor)
+    check_robot([*args.data, *args.unseen], checkpoint.settings.urdf)
+    for policy in foreign_policies([*args.data, *args.unseen], checkpoint.policy_hashes):
+        console.print(f"the monitor was not trained on the policy {policy}, which acted in these episodes")
     hashes = {"data": data_hash(args.data), "monitor trained on": checkpoint.data_hash}
     if args.unseen:
         hashes["unseen data"] = data_hash(args.unseen)

@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains; returns 0, or raises ``SalusError``."""
     import torch
 
+    from salus_ros.cli.datasets import check_robot
     from salus_ros.monitor.checkpoint import FILE_NAME
     from salus_ros.monitor.dataset import data_hash, load_samples
     from salus_ros.monitor.examination import as_text, examine
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     monitor = MonitorSettings()
     names = without(args.without)
+    check_robot(args.data, monitor.urdf)
     hashed = data_hash(args.data)
     samples = load_samples(args.data, monitor, jobs=args.jobs, progress=not args.quiet, fresh=args.fresh)
     replayed = time.monotonic()

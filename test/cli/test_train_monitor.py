@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from salus_ros.cli.datasets import foreign_policies
 from salus_ros.cli.main import main
-from salus_ros.data.store import Store
+from salus_ros.data.store import Store, StoreSettings
 from salus_ros.monitor.checkpoint import Checkpoint
 
 
@@ -34,3 +35,24 @@ def test_shuffled_labels_make_a_monitor_that_says_so_and_no_entry_in_the_ledger(
     assert Checkpoint.load(output).report["shuffled_labels"] is True
     assert "must not work" in capsys.readouterr().out
     assert not ledger.exists()
+
+
+@pytest.mark.parametrize("verb", ["train-monitor", "evaluate"])
+def test_a_store_of_another_robot_is_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    joints = tuple(f"shoulder{i}" for i in range(7))  # as many as ours, so that only their names tell
+    Store.create(tmp_path / "data", StoreSettings(robot="other_arm", joint_names=joints)).close()
+    written = [tmp_path / "out", tmp_path / "ledger.md"]
+    where = ["--output", str(written[0]), "--ledger", str(written[1])]
+    assert main([verb, str(tmp_path / "data"), *where]) == 2
+    assert "holds episodes of other_arm with the joints shoulder0" in capsys.readouterr().err
+    assert not any(path.exists() for path in written)
+
+
+def test_policies_that_a_monitor_does_not_know_are_named(tmp_path: Path) -> None:
+    for name in ("known", "other"):
+        Store.create(tmp_path / name, StoreSettings(policy_hash=name)).close()
+    Store.create(tmp_path / "any").close()
+    stores = [tmp_path / "known", tmp_path / "other", tmp_path / "any"]
+    assert foreign_policies(stores, ["known"]) == ["other"]
