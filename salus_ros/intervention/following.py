@@ -111,7 +111,7 @@ class Following:
         """Path time followed since the plan's observation."""
         if not self._history:
             return 0.0
-        times, progress = zip(*self._history, strict=True)
+        times, progress = np.array(self._history).T
         return self.progress_s - float(np.interp(plan.output.stamp_s, times, progress))
 
     def _gripper(self, plan: Plan, path_time_s: float) -> float | None:

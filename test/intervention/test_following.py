@@ -287,7 +287,31 @@ def test_at_the_end_of_its_plan_the_arm_stands_and_only_a_newer_plan_moves_it() 
     assert arm.following.plan is not None
 
 
+def test_a_plan_that_was_over_by_now_is_not_ready() -> None:
+    arm = Followed(plan_age_max_s=9.0)
+    for _ in range(120):
+        arm.tick()
+        arm.following.advance(arm.ros_s, PERIOD_S)
+    arm.hear(arm.observed(np.tile(HOME, (16, 1)), age_s=1.1))
+    assert not arm.ready()
+    arm.tick()
+    arm.hear(arm.observed(np.tile(HOME, (16, 1)), age_s=0.5))
+    assert arm.ready()
+
+
 # The speed
+
+
+def test_a_plan_that_may_not_be_followed_for_now_is_kept() -> None:
+    arm = Followed()
+    arm.hear(arm.straight())
+    for _ in range(3):
+        arm.follow(0.0)
+        arm.tick()
+    assert arm.motion.standing
+    assert arm.following.plan is arm.senses.plan
+    arm.goes_on(0.3)
+    assert arm.motion.speed > 0.3
 
 
 def test_the_speed_is_at_most_the_one_asked_for() -> None:

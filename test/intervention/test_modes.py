@@ -220,3 +220,303 @@ def test_histories_of_all_triggers_never_start_the_arm_against_the_rules(history
         if before not in (Mode.NOMINAL, Mode.SLOW_DOWN) and after in (Mode.NOMINAL, Mode.SLOW_DOWN):
             assert standing
             assert ready
+
+
+# Answers
+
+
+ASK = RequestKind
+DROP = Trigger(Mode.REPLAN, Cause.FORESEEN_DROP)
+STILL_LATCHED = "an emergency stop is latched or its cause stands: reset it first"
+
+
+def test_requests_of_one_tick_are_answered_one_after_the_other() -> None:
+    asked = (ASK.ACTIVATE, ASK.DEACTIVATE, ASK.ACTIVATE, ASK.BUTTON_RELEASED, ASK.RESUME)
+    result = step(ModeState(), MOVING, asked, SETTINGS)
+    assert result.answers == (
+        *((True, ""), (True, ""), (False, "still stopping"), (True, "")),
+        (False, "nobody was called for assistance"),
+    )
+    assert result.state.trigger == Trigger(Mode.HOLD, Cause.DEACTIVATED)
+    assert step(ModeState(), MOVING, (), SETTINGS).answers == ()
+
+
+@pytest.mark.parametrize("request_", [ASK.BUTTON_PRESSED, ASK.BUTTON_RELEASED])
+def test_a_buttons_heartbeat_changes_nothing(request_: RequestKind) -> None:
+    story = Story().nominal()
+    assert story.tick(facts=MOVING, ask=request_) == Mode.NOMINAL
+    assert story.answers == ((True, ""),)
+
+
+def test_an_activation_is_denied_while_latched_or_while_the_cause_of_a_latch_is_present() -> None:
+    story = Story()
+    assert story.tick(PERSON, ask=ASK.ACTIVATE) == Mode.EMERGENCY_STOP
+    assert story.answers == ((False, STILL_LATCHED),)
+    assert story.tick(ask=ASK.ACTIVATE) == Mode.EMERGENCY_STOP
+    assert story.answers == ((False, STILL_LATCHED),)
+    fresh = Story()
+    assert fresh.tick(JOINTS, ask=ASK.ACTIVATE) == Mode.INACTIVE, (
+        "late joint states latch only an active gate"
+    )
+    assert fresh.answers == ((False, STILL_LATCHED),)
+
+
+def test_who_is_active_may_be_activated_again_unless_it_is_stopping() -> None:
+    story = Story().nominal()
+    assert story.tick(facts=MOVING, ask=ASK.ACTIVATE) == Mode.NOMINAL
+    assert story.answers == ((True, ""),)
+    story.tick(facts=MOVING, ask=ASK.DEACTIVATE)
+    story.tick(facts=MOVING, ask=ASK.ACTIVATE)
+    assert story.answers == ((False, "still stopping"),)
+
+
+@pytest.mark.parametrize(
+    ("request_", "cause"),
+    [(ASK.DEACTIVATE, Cause.DEACTIVATED), (ASK.SHUTDOWN, Cause.SHUTDOWN), (ASK.ABORT, Cause.PERSON)],
+)
+def test_who_leaves_holds_until_it_stands_and_says_why_whatever_else_comes(
+    request_: RequestKind, cause: Cause
+) -> None:
+    story = Story().nominal()
+    story.tick(LOST, facts=MOVING)
+    story.tick(facts=MOVING, ask=request_)
+    assert story.answers == ((True, ""),)
+    for present in ((), (MISS,), (LATE,), (COLLISION,)):
+        story.tick(*present, facts=replace(MOVING, plan_ready=True))
+        assert story.state.trigger == Trigger(Mode.HOLD, cause)
+    story.wait(9.0, facts=replace(MOVING, plan_ready=True))
+    assert story.state.trigger == Trigger(Mode.HOLD, cause)
+    story.tick(facts=READY)
+    assert story.state.trigger == Trigger(Mode.INACTIVE, cause)
+    assert story.state.held == frozenset()
+
+
+def test_who_is_inactive_already_takes_the_newer_reason() -> None:
+    story = Story()
+    assert story.state.trigger == Trigger(Mode.INACTIVE, Cause.STARTUP)
+    story.tick(ask=ASK.DEACTIVATE)
+    assert story.answers == ((True, ""),)
+    assert story.state.trigger == Trigger(Mode.INACTIVE, Cause.DEACTIVATED)
+    story.tick(ask=ASK.SHUTDOWN)
+    assert story.state.trigger == Trigger(Mode.INACTIVE, Cause.SHUTDOWN)
+
+
+def test_a_reset_without_a_latch_changes_nothing_and_one_with_it_names_every_cause_that_stands() -> None:
+    story = Story().nominal()
+    assert story.tick(MISS, ask=ASK.RESET) == Mode.REPLAN
+    assert story.answers == ((True, ""),)
+    button = Trigger(Mode.EMERGENCY_STOP, Cause.BUTTON)
+    story.tick(JOINTS, button, facts=MOVING)
+    story.tick(JOINTS, button, LATE, facts=MOVING, ask=ASK.RESET)
+    assert story.answers == ((False, "the cause still stands: button, joint_state_late"),)
+    story.tick(LATE, facts=MOVING, ask=ASK.RESET)
+    assert story.answers == ((False, "the arm has not come to rest yet"),)
+    story.tick(LATE, ask=ASK.RESET)
+    assert story.answers == ((True, ""),)
+
+
+def test_after_a_reset_only_the_wait_for_a_newer_plan_is_left() -> None:
+    story = Story().nominal()
+    story.tick(MISS, SLOW, LATE, JOINTS, facts=MOVING)
+    assert story.state.trigger == JOINTS
+    story.tick(ask=ASK.RESET)
+    assert story.state.trigger == Trigger(Mode.HOLD, Cause.AFTER_STOP)
+    assert story.wait(0.48, facts=READY) == Mode.HOLD
+    assert story.wait(0.02, facts=READY) == Mode.NOMINAL
+
+
+def test_a_stop_while_inactive_is_latched_and_reset_to_where_it_was() -> None:
+    story = Story()
+    story.tick(ask=ASK.DEACTIVATE)
+    story.tick(ask=ASK.EMERGENCY_STOP)
+    assert story.answers == ((True, ""),)
+    assert story.state.trigger == PERSON
+    story.tick(ask=ASK.RESET)
+    assert story.state.trigger == Trigger(Mode.INACTIVE, Cause.DEACTIVATED)
+
+
+def test_a_stop_while_leaving_is_latched_and_the_leaving_goes_on_after_the_reset() -> None:
+    story = Story().nominal()
+    story.tick(facts=MOVING, ask=ASK.SHUTDOWN)
+    story.tick(facts=MOVING, ask=ASK.EMERGENCY_STOP)
+    assert story.state.trigger == PERSON
+    story.tick()
+    assert story.state.trigger == PERSON
+    story.tick(ask=ASK.RESET)
+    assert story.state.trigger == Trigger(Mode.INACTIVE, Cause.SHUTDOWN)
+    story = Story().nominal()
+    story.tick(facts=MOVING, ask=ASK.EMERGENCY_STOP)
+    result = step(story.state, STANDING, (ASK.SHUTDOWN, ASK.RESET), SETTINGS)
+    assert result.answers == ((True, ""), (True, ""))
+    assert result.state.trigger == Trigger(Mode.INACTIVE, Cause.SHUTDOWN)
+
+
+# Attempts
+
+
+ONE = replace(SETTINGS, replan_attempts=1, protective_stops=1)
+TWO = replace(SETTINGS, replan_attempts=2, protective_stops=2)
+
+
+def test_reasons_for_one_replan_count_as_one_attempt() -> None:
+    story = Story(ONE).nominal()
+    assert story.tick(MISS, DROP, facts=MOVING) == Mode.REPLAN
+    later = Story(ONE).nominal()
+    assert later.tick(MISS, facts=MOVING) == Mode.REPLAN
+    for _ in range(3):
+        assert later.tick(MISS, DROP, facts=MOVING) == Mode.REPLAN
+    assert later.tick(facts=READY) == Mode.NOMINAL
+    assert later.tick(DROP, facts=MOVING) == Mode.ASSIST
+
+
+@pytest.mark.parametrize("attempts", [0, 1, 3])
+def test_as_many_replans_as_allowed_and_then_a_person(attempts: int) -> None:
+    story = Story(replace(SETTINGS, replan_attempts=attempts)).nominal()
+    for _ in range(attempts):
+        assert story.tick(MISS, facts=MOVING) == Mode.REPLAN
+        assert story.tick(facts=replace(MOVING, plan_ready=True)) == Mode.REPLAN, "left in motion"
+        assert story.tick(facts=READY) == Mode.NOMINAL
+    story.tick(MISS, facts=MOVING)
+    assert story.state.trigger == Trigger(Mode.ASSIST, Cause.REPLANS_EXHAUSTED)
+
+
+@pytest.mark.parametrize("stops", [0, 1, 2])
+def test_as_many_protective_stops_as_allowed_and_then_a_person(stops: int) -> None:
+    story = Story(replace(SETTINGS, protective_stops=stops, replan_attempts=9)).nominal()
+    for _ in range(stops):
+        for _ in range(3):
+            assert story.tick(COLLISION, facts=MOVING) == Mode.PROTECTIVE_STOP
+        story.tick()
+        assert story.state.trigger == Trigger(Mode.REPLAN, Cause.AFTER_STOP)
+        assert story.tick(facts=READY) == Mode.NOMINAL
+    assert story.tick(COLLISION, facts=MOVING) == Mode.PROTECTIVE_STOP
+    story.tick()
+    assert story.state.trigger == Trigger(Mode.ASSIST, Cause.FORESEEN_COLLISION)
+    assert story.tick(facts=READY) == Mode.ASSIST
+
+
+def test_a_replan_after_a_stop_is_an_attempt_unless_there_was_a_reason_for_one_already() -> None:
+    story = Story(replace(ONE, protective_stops=9)).nominal()
+    for mode in (Mode.REPLAN, Mode.ASSIST):
+        story.tick(COLLISION, facts=MOVING)
+        assert story.tick() == mode
+        story.tick(facts=READY)
+    both = Story(replace(ONE, protective_stops=9)).nominal()
+    both.tick(COLLISION, MISS, facts=MOVING)
+    both.tick()
+    assert both.state.trigger == MISS
+
+
+def test_attempts_are_renewed_by_exactly_the_stretch_without_intervention() -> None:
+    def after(*stretches: tuple[float, tuple[Trigger, ...]]) -> Mode:
+        story = Story(ONE).nominal()
+        story.tick(MISS, facts=replace(MOVING, progress_s=1.0))
+        story.tick(facts=READY)
+        for progress_s, present in stretches:
+            story.tick(*present, facts=Facts(standing=False, progress_s=progress_s))
+            story.wait(1.0, facts=READY)
+        return story.tick(MISS, facts=MOVING)
+
+    assert after((0.5, ()), (0.5, ())) == Mode.REPLAN
+    assert after((0.5, ()), (0.5, (SLOW,))) == Mode.REPLAN
+    assert after((0.5, ()), (0.49, ())) == Mode.ASSIST
+    assert after((0.5, ()), (0.0, (LATE,)), (0.5, ())) == Mode.ASSIST, "an intervention lay between"
+    assert after((0.5, ()), (9.0, (LATE,)), (0.5, ())) == Mode.ASSIST, "path time of a hold counted"
+
+
+def test_protective_stops_are_renewed_too() -> None:
+    story = Story(replace(ONE, replan_attempts=9)).nominal()
+    for _ in range(3):
+        story.tick(COLLISION, facts=MOVING)
+        assert story.tick() == Mode.REPLAN
+        story.tick(facts=READY)
+        story.tick(facts=replace(MOVING, progress_s=1.0))
+
+
+def test_waiting_for_a_plan_uses_up_an_attempt_each_time_and_counts_from_the_standstill() -> None:
+    story = Story(TWO).nominal()
+    story.tick(MISS, facts=MOVING)
+    assert story.wait(5.0, facts=MOVING) == Mode.REPLAN
+    for _ in range(3):
+        assert story.wait(0.5) == Mode.REPLAN
+    assert story.wait(0.5) == Mode.ASSIST
+    assert story.state.trigger.cause == Cause.REPLANS_EXHAUSTED
+    moved = Story(TWO).nominal()
+    moved.tick(MISS, facts=MOVING)
+    for _ in range(9):
+        assert moved.wait(0.75) == Mode.REPLAN
+        assert moved.wait(0.75, facts=MOVING) == Mode.REPLAN
+
+
+# Persons
+
+
+def test_an_unanswered_call_stops_at_exactly_its_time_and_each_call_has_its_own() -> None:
+    story = Story(replace(SETTINGS, assist_timeout_s=3.0)).nominal()
+    story.tick(LOST, facts=MOVING)
+    story.wait(2.0)
+    story.tick(ask=ASK.RESUME)
+    assert story.wait(9.0, facts=READY) == Mode.NOMINAL
+    story.wait(1.0, LOST, facts=MOVING)
+    assert story.wait(1.5) == Mode.ASSIST
+    story.wait(0.5)
+    assert story.state.trigger == Trigger(Mode.EMERGENCY_STOP, Cause.REPLANS_EXHAUSTED)
+    never = Story(replace(SETTINGS, assist_timeout_s=0.0)).nominal()
+    never.tick(LOST, facts=MOVING)
+    assert never.wait(1e9) == Mode.ASSIST
+
+
+def test_a_person_who_resumes_gives_all_attempts_anew_and_one_who_retries_takes_the_first() -> None:
+    for answer, cause, next_miss in (
+        (ASK.RESUME, Trigger(Mode.HOLD, Cause.AFTER_STOP), Mode.REPLAN),
+        (ASK.RETRY, Trigger(Mode.REPLAN, Cause.PERSON), Mode.ASSIST),
+    ):
+        story = Story(ONE).nominal()
+        story.tick(COLLISION, MISS, facts=MOVING)
+        story.tick()
+        story.tick(LOST, MISS)
+        assert story.tick(ask=answer) in (Mode.HOLD, Mode.REPLAN)
+        assert story.answers == ((True, ""),)
+        assert story.state.trigger == cause
+        assert story.wait(0.5, facts=READY) == Mode.NOMINAL
+        assert story.tick(COLLISION, facts=MOVING) == Mode.PROTECTIVE_STOP
+        story.tick(MISS)
+        assert story.state.mode == next_miss, "stops and attempts after the answer"
+
+
+def test_what_a_person_does_not_answer_stays_and_reasons_to_replan_are_answered() -> None:
+    story = Story(TWO).nominal()
+    story.tick(LOST, CONTACT, MISS, SLOW, facts=MOVING)
+    assert story.state.trigger == CONTACT
+    story.tick(SLOW, LATE)
+    assert story.state.trigger == LATE
+    story.tick(SLOW, ask=ASK.RESUME)
+    assert story.answers == ((True, ""),)
+    assert story.state.held == {LATE, SLOW, Trigger(Mode.HOLD, Cause.AFTER_STOP)}
+    assert story.wait(0.48, SLOW, facts=READY) == Mode.HOLD, "the hold-off did not begin with the answer"
+    assert story.wait(0.02, SLOW, facts=READY) == Mode.SLOW_DOWN
+
+
+@pytest.mark.parametrize("answer", [ASK.RESUME, ASK.RETRY, ASK.ABORT])
+def test_an_answer_is_denied_while_a_contact_stands_and_only_for_it(answer: RequestKind) -> None:
+    story = Story().nominal()
+    story.tick(CONTACT, LOST, facts=MOVING)
+    story.tick(CONTACT, LOST, ask=answer)
+    assert story.answers == ((False, "the cause still stands: contact"),)
+    assert story.state.mode == Mode.ASSIST
+    story.tick(LOST, facts=MOVING, ask=answer)
+    assert story.answers == ((True, ""),), "out of the training data needs no more than the answer"
+
+
+def test_the_hold_off_is_that_of_the_last_cause_and_ends_to_the_tick() -> None:
+    story = Story().nominal()
+    story.tick(LATE, facts=MOVING)
+    assert story.wait(0.25, facts=READY) == Mode.HOLD
+    assert story.wait(0.25, LATE, facts=READY) == Mode.HOLD
+    assert story.wait(0.25, facts=READY) == Mode.HOLD
+    assert story.wait(0.25, facts=replace(MOVING, plan_ready=True)) == Mode.HOLD, "left in motion"
+    assert story.tick(facts=READY) == Mode.NOMINAL
+    exact = Story().nominal()
+    exact.tick(LATE, facts=MOVING)
+    assert exact.wait(0.25, facts=READY) == Mode.HOLD
+    assert exact.wait(0.25, facts=READY) == Mode.NOMINAL

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from salus_ros.intervention.limits import Limits
-from salus_ros.intervention.stop import SpeedProfile, brake, rest_move
+from salus_ros.intervention.stop import RestMove, SpeedProfile, brake, rest_due_s, rest_move
 
 LAST_LOOK = Limits(ARM, 0.0, (-2.0, -2.0, -2.0), (2.0, 2.0, 2.0))
 V, A = ARM.velocity_limit_rad_s, ARM.acceleration_limit_rad_s2
@@ -86,3 +86,84 @@ def test_a_profile_with_more_points_is_the_same_profile() -> None:
     assert (fine.path_time_s[-1], fine.speed[-1]) == (0.0545, 0.0)
     for elapsed_s in np.linspace(-0.01, 0.12, 40):
         assert fine.at(elapsed_s) == pytest.approx(profile.at(elapsed_s))
+
+
+def test_a_profile_goes_on_from_each_of_its_points() -> None:
+    profile = SpeedProfile([0.0, 1.0, 2.0, 4.0], [0.0, 1.0, 1.75, 2.25], [1.0, 1.0, 0.5, 0.0])
+    for elapsed_s, path_time_s, speed in (
+        (0.5, 0.5, 1.0),
+        (1.0, 1.0, 1.0),
+        (1.5, 1.4375, 0.75),
+        (2.0, 1.75, 0.5),
+        (3.0, 2.125, 0.25),
+        (4.0, 2.25, 0.0),
+    ):
+        assert profile.at(elapsed_s) == (path_time_s, speed)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "after_s", "due_s"),
+    [(0.5, 0.03, 0.5), (1e-3, 0.03, 1e-3), (9e-4, 0.03, 0.03), (9e-4, 1e-3, 2.25e-3), (-1.0, 0.03, 0.03)],
+)
+def test_a_rest_is_due_when_it_is_reached_and_never_at_once(
+    left_s: float, after_s: float, due_s: float
+) -> None:
+    assert rest_due_s(left_s, after_s) == pytest.approx(due_s, rel=1e-12)
+
+
+def test_who_stands_goes_on_standing_where_it_is() -> None:
+    grid = np.linspace(0.0, 1.0, 101)
+    assert brake(0.25, 0.0, grid, 10.0 * grid, 0.03) == SpeedProfile([0.0, 0.03], [0.25, 0.25], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(("rate_s", "time_s"), [(20.0, 0.05), (1.0 / 0.031, 0.031), (40.0, 0.03)])
+def test_braking_takes_no_longer_than_it_must(rate_s: float, time_s: float) -> None:
+    grid = np.linspace(0.0, 1.0, 101)
+    profile = brake(0.2, 1.0, grid, 2.0 * rate_s * grid, 0.03)
+    assert profile.time_s[-1] == pytest.approx(time_s)
+    assert profile.path_time_s[-1] == pytest.approx(0.2 + 0.5 * time_s)
+    assert len(profile.time_s) <= 10, "a message of many points"
+    for elapsed_s in np.linspace(0.0, time_s, 20):
+        assert profile.at(float(elapsed_s))[1] == pytest.approx(1.0 - elapsed_s / time_s, abs=1e-6)
+
+
+def test_what_is_left_of_a_move_is_its_end_alone_when_nothing_lies_before_it() -> None:
+    fast = np.full(7, 0.5)
+    assert len(RestMove(HOME, fast, HOME + 0.1, 0.5).trajectory_from(0.25, 0.25).time_from_start_s) == 1
+    nowhere = RestMove(HOME, np.zeros(7), HOME, 0.5).trajectory_from(0.125, 0.03)
+    assert nowhere.time_from_start_s.tolist() == [0.375]
+    assert nowhere.position_rad.tolist() == [HOME.tolist()]
+    for leads_somewhere in (RestMove(HOME, fast, HOME, 0.5), RestMove(HOME, np.zeros(7), HOME + 0.1, 0.5)):
+        sent = leads_somewhere.trajectory_from(0.125, 0.03)
+        assert len(sent.time_from_start_s) > 4
+        assert sent.time_from_start_s[[0, -1]] == pytest.approx([0.03, 0.375])
+
+
+def excess(move: RestMove) -> float:
+    """How much of the limits a move takes at its beginning, in its middle and at its end."""
+    d, tiny = move.duration_s, 1e-6
+    speeds = np.array([move.at(t)[1] for t in (0.0, tiny, 0.5 * d, d - tiny, d)])
+    accelerations = np.array([speeds[1] - speeds[0], speeds[4] - speeds[3]]) / tiny
+    return float(max((np.abs(accelerations) / A).max(), (np.abs(speeds[[0, 2]]) / V).max()))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_move_to_rest_is_the_quickest_that_respects_the_limits(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    joint = np.arange(7) == seed % 7
+    velocity = np.where(joint | (seed % 3 == 0), random.uniform(-0.9, 0.9, 7) * V, 0.0)
+    gap = np.where(joint | (seed % 2 == 0), random.choice([0.02, 0.3, 2.0]) * random.uniform(-1, 1, 7), 0.0)
+    move = rest_move(HOME, velocity, HOME + gap, V, A, 0.03)
+    assert excess(move) <= 1.0 + 1e-3
+    quicker = RestMove(HOME, velocity, HOME + gap, move.duration_s * 0.87)
+    assert excess(quicker) > 1.0 - 1e-3 or move.duration_s == pytest.approx(0.03)
+
+
+def test_a_move_takes_at_least_the_shortest_time_and_the_gentlest_is_no_longer_than_it_helps() -> None:
+    assert rest_move(HOME, np.zeros(7), HOME, V, A, 0.03).duration_s == pytest.approx(0.03)
+    assert rest_move(HOME, np.zeros(7), HOME, V, A, 0.1).duration_s == pytest.approx(0.1)
+    # Beyond the velocity limit of the fourth joint by so much that only braking may add to it.
+    fast = np.where(np.arange(7) == 3, 10.0 * V, 0.0)
+    assert rest_move(HOME, fast, HOME, V, A, 0.03).duration_s == pytest.approx(4.0 * V[3] / A[3], rel=0.15)
+    exactly = rest_move(np.zeros(7), np.zeros(7), np.full(7, 0.0625), V, np.full(7, 6.0), 0.25)
+    assert exactly.duration_s == 0.25, "a move that takes exactly what is allowed"

@@ -1,0 +1,718 @@
+"""The gate tick by tick: what each fact makes of the decision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gate_world import ARM, HOME, Controller, chunk, output, prediction
+from told import PERIOD_S, REST, turned
+
+from salus_ros.intervention.gate import Gate
+from salus_ros.intervention.inputs import Answer, Decision, Fault, GateInputs, Request, RequestKind
+from salus_ros.intervention.latch import LatchRecord
+from salus_ros.intervention.settings import GateSettings
+from salus_ros.types import Cause, Floats, Mode, PolicyOutput, RobotState
+
+ASK = RequestKind
+FOLLOWING = (Mode.NOMINAL, Mode.SLOW_DOWN)
+STEPS = 0.05 * np.arange(1, 17)
+
+
+class Ticked:
+    """A gate whose arm does what it is told, with a policy and a monitor that speak at every tick or fall silent."""
+
+    def __init__(self, latched: LatchRecord | None = None, **settings: object) -> None:
+        self.gate = Gate(GateSettings(**{"hold_off_s": 0.0, **settings}), ARM, latched)
+        self.now_s, self.ros_s = 100.0, 1000.0
+        self.controller = Controller(HOME)
+        self.sag = REST
+        self.rate_rad_s = 0.3
+        self.policy_on = self.monitor_on = self.robot_on = True
+        self.risk: dict[str, object] = {}
+        self.faults: tuple[Fault, ...] = ()
+        self.effort = REST
+        self.sequence = 0
+        self.decision: Decision | None = None
+
+    @property
+    def commanded(self) -> Floats:
+        return self.controller.at(self.now_s)[0]
+
+    @property
+    def speed_rad_s(self) -> float:
+        return float(np.abs(self.controller.at(self.now_s)[1]).max())
+
+    def plan(self) -> PolicyOutput:
+        """Joint 1 goes on from the command at a constant rate."""
+        self.sequence += 1
+        points = self.commanded + np.outer(STEPS, turned(0, self.rate_rad_s, REST))
+        return output(self.sequence, chunk(self.ros_s, points))
+
+    def tick(self, *requests: RequestKind, step_s: float = PERIOD_S, **inputs: object) -> Decision:
+        self.now_s += step_s
+        self.ros_s += step_s
+        q, v = self.controller.at(self.now_s)
+        heard: dict[str, object] = {}
+        if self.robot_on:
+            heard["robot"] = RobotState(self.ros_s, q + self.sag, v, self.effort, 0.08)
+        if self.policy_on and round(self.now_s / PERIOD_S) % 10 == 0:
+            heard["plan"] = self.plan()
+        if self.monitor_on:
+            heard["prediction"] = prediction(self.ros_s, **self.risk)
+        asked = tuple(Request(kind, "somebody") for kind in requests)
+        arguments = {"requests": asked, "faults": self.faults, **heard, **inputs}
+        decision = self.gate.update(self.now_s, GateInputs(self.ros_s, **arguments))
+        if decision.command is not None:
+            self.controller.accept(self.now_s, decision.command)
+        self.decision = decision
+        return decision
+
+    def until(self, *modes: Mode, ticks: int = 200) -> Decision:
+        for _ in range(ticks):
+            decision = self.tick()
+            if decision.state.mode in modes:
+                return decision
+        raise AssertionError(f"no {modes} but {decision.state.reason}")
+
+    def runs(self, ticks: int) -> list[Decision]:
+        return [self.tick() for _ in range(ticks)]
+
+    def active(self) -> Ticked:
+        while not self.decision or self.decision.state.mode == Mode.INACTIVE:
+            self.tick(ASK.ACTIVATE)
+        return self
+
+    def following(self, ticks: int = 60) -> Ticked:
+        self.active().until(Mode.NOMINAL)
+        self.runs(ticks)
+        assert self.speed_rad_s > 0.1, "the test's arm does not move"
+        return self
+
+
+# Before and at the activation
+
+
+def test_an_inactive_gate_says_so_and_commands_nothing() -> None:
+    gate = Ticked()
+    first, second = gate.tick(), gate.tick()
+    assert (first.state.mode, first.state.cause) == (Mode.INACTIVE, Cause.STARTUP)
+    assert first.state.reason == "waiting for a plan newer than the activation"
+    for decision in (first, second):
+        assert (decision.command, decision.gripper_opening_m) == (None, None)
+        assert (decision.request_replan, decision.stop_driver, decision.standing) == (False, False, True)
+        assert (decision.answers, decision.refused, decision.risk_would) == ((), (), None)
+    assert (second.state.speed_scale, second.state.sequence) == (0.0, -1)
+    assert math.isnan(second.state.path_time_s)
+    assert (first.state.time_in_mode_s, second.state.time_in_mode_s) == (0.0, pytest.approx(PERIOD_S))
+    assert second.state.stamp_s == gate.ros_s
+
+
+def test_an_activation_is_answered_to_who_asked_and_holds_where_the_arm_is_measured() -> None:
+    gate = Ticked()
+    gate.sag = turned(1, 0.01, REST)
+    gate.monitor_on = False
+    why = "not fresh: failure prediction"
+    gate.policy_on = False
+    decision = gate.tick(ASK.ACTIVATE, plan=gate.plan())
+    assert decision.answers == (Answer(Request(ASK.ACTIVATE, "somebody"), False, why),)
+    assert decision.state.mode == Mode.INACTIVE
+    gate.monitor_on = True
+    decision = gate.tick(ASK.BUTTON_RELEASED, ASK.ACTIVATE)
+    assert decision.answers == (
+        Answer(Request(ASK.BUTTON_RELEASED, "somebody"), True, ""),
+        Answer(Request(ASK.ACTIVATE, "somebody"), True, ""),
+    )
+    assert (decision.state.mode, decision.state.cause) == (Mode.HOLD, Cause.STARTUP)
+    assert decision.command is not None
+    assert decision.command.position_rad[-1] == pytest.approx(HOME + gate.sag)
+    assert not decision.standing, "it takes the controller a moment to come to where the arm is"
+
+
+def test_an_arm_outside_its_limits_by_a_little_is_held_inside_them() -> None:
+    gate = Ticked()
+    gate.sag = turned(6, float(ARM.position_upper_rad[6] - HOME[6]) + 0.01, REST)
+    decision = gate.tick(ASK.ACTIVATE, plan=gate.plan())
+    assert decision.answers[0].accepted
+    assert decision.command is not None
+    assert decision.command.position_rad[-1, 6] == pytest.approx(ARM.position_upper_rad[6])
+
+
+def test_a_plan_from_before_the_activation_moves_nothing() -> None:
+    gate = Ticked()
+    old = gate.plan()
+    gate.policy_on = False
+    gate.tick(ASK.ACTIVATE, plan=replace(old, chunk=replace(old.chunk, stamp_s=gate.ros_s + PERIOD_S)))
+    assert {decision.state.mode for decision in gate.runs(29)} == {Mode.HOLD}
+    for _ in range(20):
+        gate.tick(plan=gate.plan()) if gate.now_s > 100.45 else gate.tick()
+    assert gate.decision is not None
+    assert gate.decision.state.mode == Mode.NOMINAL
+
+
+def test_counts_begin_with_each_activation() -> None:
+    gate = Ticked().following()
+    gate.tick(prediction=replace(prediction(gate.ros_s), risk=9.0))
+    gate.now_s += 0.05
+    gate.tick()
+    gate.risk = {"collision": 1.0, "miss": 1.0}
+    gate.until(Mode.PROTECTIVE_STOP)
+    gate.risk = {}
+    gate.until(Mode.NOMINAL)
+    gate.runs(20)
+    gate.tick(ASK.EMERGENCY_STOP)
+    state = gate.runs(50)[-1].state
+    assert (state.protective_stop_count, state.replan_count, state.emergency_stop_count) == (1, 1, 1)
+    assert (state.refused_message_count, state.overrun_count, state.assist_count) == (1, 2, 0)
+    gate.tick(ASK.RESET)
+    gate.runs(50)
+    gate.tick(ASK.DEACTIVATE)
+    gate.until(Mode.INACTIVE)
+    gate.decision = None
+    gate.active()
+    state = gate.tick().state
+    assert (state.protective_stop_count, state.replan_count, state.emergency_stop_count) == (0, 0, 0)
+    assert (state.refused_message_count, state.overrun_count) == (0, 0)
+
+
+# Following
+
+
+def test_while_it_follows_the_state_tells_plan_place_and_speed() -> None:
+    gate = Ticked().following()
+    decision = gate.tick()
+    state = decision.state
+    assert (state.mode, state.cause, state.reason) == (Mode.NOMINAL, Cause.NONE, "following the policy")
+    assert state.sequence == gate.sequence
+    assert state.speed_scale == 1.0
+    assert 0.0 < state.path_time_s < 0.8
+    assert not decision.standing
+    assert decision.command is not None
+    assert not decision.command.velocity_rad_s[-1].any()
+    gate.rate_rad_s = 0.0
+    before = gate.tick().state
+    after = gate.tick().state
+    assert after.time_in_mode_s == pytest.approx(before.time_in_mode_s + PERIOD_S)
+
+
+@pytest.mark.parametrize(
+    ("setting", "fraction"), [("velocity_fraction", 0.05), ("acceleration_fraction", 0.02)]
+)
+def test_a_share_of_the_limits_is_used_and_no_more(setting: str, fraction: float) -> None:
+    gate = Ticked(**{setting: fraction}, stall_s=99.0)
+    gate.active().until(Mode.NOMINAL)
+    last = gate.controller.at(gate.now_s)[1]
+    limit = {
+        "velocity_fraction": fraction * ARM.velocity_limit_rad_s,
+        "acceleration_fraction": fraction * ARM.acceleration_limit_rad_s2 * PERIOD_S,
+    }[setting]
+    fastest = 0.0
+    for _ in range(60):
+        gate.tick()
+        velocity = gate.controller.at(gate.now_s)[1]
+        used = np.abs(velocity if setting == "velocity_fraction" else velocity - last) / limit
+        last = velocity
+        fastest = max(fastest, float(used.max()))
+    assert 0.5 < fastest <= 1.05
+
+
+def test_a_command_is_sent_when_time_has_passed_or_the_mode_has_changed() -> None:
+    gate = Ticked().following()
+    kept = gate.ros_s
+    gate.ros_s -= PERIOD_S
+    assert gate.tick().command is None, "no time has passed"
+    assert gate.ros_s == kept
+    gate.ros_s -= PERIOD_S
+    assert gate.tick(ASK.EMERGENCY_STOP).command is not None
+    assert gate.tick().command is not None
+
+
+def test_the_arm_is_compared_with_what_it_was_commanded() -> None:
+    gate = Ticked().following()
+    gate.sag = turned(0, 0.1, REST)
+    decision = gate.until(Mode.SLOW_DOWN)
+    assert decision.state.cause == Cause.TRACKING_ERROR
+    error_rad = 0.1 - 0.0
+    assert decision.state.reason == (
+        f"the arm does not follow its commands: {error_rad:.3f} rad off its recent commands"
+    )
+
+
+# The speed
+
+
+@pytest.mark.parametrize(
+    ("settings", "happens", "speed"),
+    [
+        ({"late_prediction_speed": 0.5, "prediction_hold_deadline_s": 9.0}, {"monitor_on": False}, 0.5),
+        ({"tracking_speed": 0.25}, {"sag": turned(0, 0.1, REST)}, 0.25),
+        ({"slow_speed": 0.125, "replan_risk": 99.0}, {"risk": {"miss": 0.5}}, 0.125),
+        (
+            {"slow_speed": 0.125, "replan_risk": 99.0, "tracking_speed": 0.5},
+            {"risk": {"miss": 0.5}, "sag": turned(0, 0.1, REST)},
+            0.125,
+        ),
+        (
+            {
+                **{"late_prediction_speed": 0.25, "prediction_hold_deadline_s": 9.0},
+                **{"tracking_speed": 0.5, "tracking_persistence_s": 0.0},
+            },
+            {"monitor_on": False, "sag": turned(0, 0.1, REST)},
+            0.25,
+        ),
+        ({"shadow_mode": True, "replan_risk": 99.0}, {"risk": {"miss": 0.5}}, 1.0),
+    ],
+)
+def test_the_speed_is_the_lowest_that_anything_asks_for(settings: dict, happens: dict, speed: float) -> None:
+    gate = Ticked(**settings).following()
+    for name, value in happens.items():
+        setattr(gate, name, value)
+    gate.runs(40)
+    assert gate.tick().state.speed_scale == pytest.approx(speed)
+
+
+# Learned risk
+
+
+def test_risk_is_asked_of_motion_alone() -> None:
+    gate = Ticked()
+    gate.risk = {"collision": 1.0}
+    gate.active()
+    assert {decision.state.mode for decision in gate.runs(25)} == {Mode.HOLD}
+
+
+def test_in_shadow_mode_the_state_says_what_risk_would_have_done_and_without_risk_nothing() -> None:
+    gate = Ticked(shadow_mode=True).following()
+    quiet = gate.tick()
+    assert (quiet.risk_would, quiet.state.reason) == (None, "following the policy")
+    gate.risk = {"collision": 1.0}
+    gate.runs(3)
+    loud = gate.tick()
+    assert loud.risk_would == Mode.PROTECTIVE_STOP
+    assert loud.state.reason == "following the policy; learned risk alone would lead to PROTECTIVE_STOP"
+    assert loud.state.mode == Mode.NOMINAL
+    acts = Ticked().following()
+    acts.risk = {"collision": 1.0}
+    assert acts.until(Mode.PROTECTIVE_STOP).risk_would is None
+
+
+def test_for_a_while_after_a_replan_a_miss_that_is_still_foreseen_is_not_acted_on() -> None:
+    gate = Ticked(replan_grace_s=0.2, retrace_path_s=0.0, replan_attempts=9).following()
+    gate.risk = {"miss": 1.0}
+    gate.until(Mode.REPLAN)
+    gate.until(*FOLLOWING)
+    grace = 0
+    while gate.tick().state.mode in FOLLOWING:
+        grace += 1
+    assert 18 <= grace <= 22
+
+
+@pytest.mark.parametrize("attempts", [0, 2])
+def test_once_attempts_are_used_up_mishaps_are_tried_where_so_set_and_collisions_never(attempts: int) -> None:
+    gate = Ticked(
+        when_replans_are_used_up="go_on", replan_attempts=attempts, retrace_path_s=0.0, replan_grace_s=0.0
+    ).following()
+    gate.risk = {"miss": 1.0, "drop": 1.0}
+    for _ in range(attempts):
+        gate.until(Mode.REPLAN)
+        gate.until(*FOLLOWING)
+    assert {decision.state.mode for decision in gate.runs(60)} <= set(FOLLOWING)
+    gate.risk = {"collision": 1.0}
+    gate.until(Mode.PROTECTIVE_STOP)
+
+
+# Asking for a new plan
+
+
+def test_the_policy_is_asked_once_for_each_attempt() -> None:
+    gate = Ticked(
+        retrace_path_s=0.0, replan_grace_s=0.0, replan_attempts=2, policy_deadline_s=9.0
+    ).following()
+    gate.risk = {"miss": 1.0}
+    first = gate.until(Mode.REPLAN)
+    assert first.request_replan
+    assert not any(decision.request_replan for decision in gate.runs(5))
+    gate.until(*FOLLOWING)
+    second = gate.until(Mode.REPLAN)
+    assert second.request_replan
+    gate.policy_on = False
+    asked = [decision.request_replan for decision in gate.runs(100)]
+    assert not any(asked)
+
+
+def test_a_new_attempt_after_one_that_waited_in_vain_asks_again_and_so_does_one_after_the_next_activation() -> (
+    None
+):
+    gate = Ticked(retrace_path_s=0.0, replan_timeout_s=0.5, policy_deadline_s=9.0).following()
+    gate.policy_on = False
+    gate.risk = {"miss": 1.0}
+    asked = [decision.request_replan for decision in gate.runs(100)]
+    assert asked.count(True) == 2
+    gate.tick(ASK.DEACTIVATE)
+    gate.until(Mode.INACTIVE)
+    gate.policy_on, gate.decision = True, None
+    gate.following()
+    assert gate.until(Mode.REPLAN).request_replan
+
+
+# Plans
+
+
+def test_plans_that_cannot_be_joined_in_a_row_ask_for_a_replan_and_the_row_begins_anew() -> None:
+    gate = Ticked(refused_plans_to_replan=2, replan_attempts=9).following()
+    gate.policy_on = False
+
+    def far() -> Decision:
+        plan = gate.plan()
+        chunk_ = replace(plan.chunk, joint_position_rad=plan.chunk.joint_position_rad + 0.5)
+        return gate.tick(plan=replace(plan, chunk=chunk_))
+
+    assert far().state.mode == Mode.NOMINAL
+    assert gate.tick().state.refused_message_count == 1
+    far()
+    decision = gate.tick()
+    assert (decision.state.mode, decision.state.cause) == (Mode.REPLAN, Cause.PLAN_REFUSED)
+    assert decision.state.reason.startswith("plans cannot be joined to where the arm is")
+    gate.policy_on = True
+    gate.until(Mode.NOMINAL)
+    gate.policy_on = False
+    far()
+    assert gate.tick().state.mode == Mode.NOMINAL
+
+
+def test_without_a_plan_for_the_hold_off_time_the_plan_has_ended() -> None:
+    gate = Ticked(hold_off_s=0.25, policy_deadline_s=9.0).following()
+    gate.policy_on = False
+    while gate.tick().state.sequence >= 0:
+        assert gate.decision is not None and gate.decision.state.mode == Mode.NOMINAL
+    waited = 0
+    while gate.tick().state.mode == Mode.NOMINAL:
+        waited += 1
+    assert gate.decision is not None
+    assert gate.decision.state.cause == Cause.PLAN_ENDED
+    assert 24 <= waited <= 27
+    assert gate.decision.standing
+
+
+def test_a_plan_that_leads_nowhere_for_too_long_is_a_stall() -> None:
+    gate = Ticked(stall_s=0.5, stall_progress=0.5, tracking_speed=0.0).following()
+    gate.sag = turned(0, 0.1, REST)
+    decision = gate.until(Mode.ASSIST)
+    assert decision.state.cause == Cause.STALL
+    assert decision.state.assist_count == 1
+    assert gate.until(Mode.ASSIST).state.assist_count == 1
+    assert decision.state.speed_scale == 0.0
+
+
+def test_time_without_following_is_no_stall() -> None:
+    gate = Ticked(stall_s=0.5, stall_progress=0.5, policy_deadline_s=0.2).following(20)
+    gate.policy_on = False
+    gate.until(Mode.HOLD)
+    gate.runs(100)
+    gate.policy_on = True
+    gate.until(Mode.NOMINAL)
+    assert {decision.state.mode for decision in gate.runs(48)} == {Mode.NOMINAL}
+
+
+# Stopping
+
+
+def test_a_stop_brakes_on_the_path_gives_the_plan_up_and_stands() -> None:
+    gate = Ticked().following()
+    speed = gate.speed_rad_s
+    decision = gate.tick(ASK.EMERGENCY_STOP)
+    assert (decision.state.mode, decision.state.cause) == (Mode.EMERGENCY_STOP, Cause.PERSON)
+    assert decision.state.reason == "a person asked for it"
+    assert decision.stop_driver
+    assert not decision.standing
+    assert decision.state.sequence == -1
+    assert math.isnan(decision.state.path_time_s)
+    later = gate.runs(60)
+    assert not any(one.stop_driver for one in later), "the driver is called once"
+    assert later[-1].standing
+    assert gate.speed_rad_s == 0.0 < speed
+    assert later[-1].state.emergency_stop_count == 1
+    assert later[-1].state.time_in_mode_s == pytest.approx(0.6)
+
+
+def test_after_a_reset_the_arm_is_held_where_it_is_by_then_and_waits_for_a_newer_plan() -> None:
+    gate = Ticked().following()
+    gate.tick(ASK.EMERGENCY_STOP)
+    gate.runs(80)
+    gate.sag = turned(2, 0.04, REST)
+    gate.policy_on = False
+    gate.tick(plan=gate.plan())
+    measured = gate.commanded + gate.sag
+    decision = gate.tick(ASK.RESET)
+    assert decision.answers[0].accepted
+    assert decision.command is not None
+    assert decision.command.position_rad[-1] == pytest.approx(measured)
+    assert {one.state.mode for one in gate.runs(25)} == {Mode.HOLD}
+    gate.sag = REST
+    assert {one.state.mode for one in gate.runs(30)} == {Mode.HOLD}, "moved by a plan from before the reset"
+    gate.tick(plan=gate.plan())
+    gate.until(Mode.NOMINAL, ticks=5)
+
+
+def test_an_answer_that_is_denied_changes_nothing_about_which_plans_count() -> None:
+    gate = Ticked(replan_attempts=0, policy_deadline_s=9.0, retrace_path_s=0.0).following()
+    gate.tick(ASK.EMERGENCY_STOP)
+    gate.runs(80)
+    held = gate.commanded
+    gate.sag = turned(2, 0.04, REST)
+    decision = gate.tick(ASK.ACTIVATE)
+    assert not decision.answers[0].accepted
+    assert decision.command is not None
+    assert decision.command.position_rad[-1] == pytest.approx(held), "a denied request moved the hold"
+
+
+@pytest.mark.parametrize("stop", [ASK.DEACTIVATE, ASK.SHUTDOWN])
+def test_who_leaves_decelerates_then_commands_nothing_and_watches_nothing(stop: RequestKind) -> None:
+    gate = Ticked().following()
+    decision = gate.tick(stop)
+    assert decision.state.mode == Mode.HOLD
+    gate.until(Mode.INACTIVE, ticks=60)
+    assert gate.speed_rad_s == 0.0
+    gate.robot_on = gate.monitor_on = gate.policy_on = False
+    for decision in gate.runs(60):
+        assert decision.state.mode == Mode.INACTIVE
+        assert decision.command is None
+        assert decision.standing
+
+
+def test_watchdogs_begin_anew_with_a_reset() -> None:
+    gate = Ticked().following()
+    gate.robot_on = False
+    decision = gate.until(Mode.EMERGENCY_STOP)
+    assert decision.state.reason == "no valid joint states in time"
+    gate.robot_on = True
+    gate.runs(80)
+    gate.monitor_on = False
+    gate.runs(40)
+    assert gate.tick(ASK.RESET).answers[0].accepted
+    decision = gate.tick()
+    assert decision.state.cause == Cause.AFTER_STOP, "late before its deadline since the reset"
+    assert Cause.PREDICTION_LATE in {one.state.cause for one in gate.runs(40)}
+
+
+def press(position: Floats, force_n: float) -> Floats:
+    rows = np.concatenate([position[None], position + 1e-6 * np.eye(7)])
+    place = ARM.forward(rows)[:, 2, 3]
+    return (place[1:] - place[0]) / 1e-6 * force_n
+
+
+def test_a_contact_is_held_where_it_was_measured_and_forgotten_with_the_answer() -> None:
+    gate = Ticked(contact_persistence_s=0.0).following()
+    gate.effort = press(gate.commanded, 200.0)
+    gate.sag = turned(3, -0.03, REST)
+    decision = gate.tick()
+    assert (decision.state.mode, decision.state.cause) == (Mode.ASSIST, Cause.CONTACT)
+    assert decision.command is not None
+    assert decision.command.position_rad[-1] == pytest.approx(gate.gate._senses.measured)
+    assert decision.state.reason.startswith("contact: about 2")
+    gate.runs(40)
+    assert not gate.tick(ASK.RESUME).answers[0].accepted
+    gate.effort = REST
+    gate.runs(100)
+    gate.effort = press(gate.commanded, 60.0)
+    assert gate.tick(ASK.RESUME).answers[0].accepted
+    gate.effort = press(gate.commanded, 130.0)
+    modes = {one.state.mode for one in gate.runs(10)}
+    assert Mode.ASSIST not in modes, "the load at the answer was not taken for normal"
+
+
+def test_a_hard_contact_latches_where_it_was_measured() -> None:
+    gate = Ticked(hard_force_persistence_s=0.0, contact_persistence_s=9.0).following()
+    gate.effort = press(gate.commanded, 400.0)
+    gate.sag = turned(3, -0.03, REST)
+    decision = gate.tick()
+    assert (decision.state.mode, decision.state.cause) == (Mode.EMERGENCY_STOP, Cause.CONTACT_FORCE)
+    assert decision.command is not None
+    assert decision.command.position_rad[-1] == pytest.approx(gate.gate._senses.measured)
+
+
+def test_a_replan_drives_back_before_it_takes_a_newer_plan() -> None:
+    gate = Ticked(retrace_path_s=0.2).following()
+    gate.risk = {"miss": 1.0}
+    gate.until(Mode.REPLAN)
+    gate.risk = {}
+    rows = []
+    while gate.tick().state.mode == Mode.REPLAN:
+        assert gate.decision is not None
+        rows.append(gate.commanded[0])
+        assert gate.decision.state.speed_scale >= 0.0
+        assert len(rows) < 300
+    assert max(rows) - rows[-1] == pytest.approx(0.3 * 0.2, abs=0.015)
+
+
+def test_the_state_tells_no_speed_on_the_way_back() -> None:
+    gate = Ticked(retrace_path_s=0.3).following()
+    gate.risk = {"miss": 1.0}
+    gate.until(Mode.REPLAN)
+    gate.risk = {}
+    gate.runs(60)
+    assert gate.speed_rad_s > 0.05, "it does not drive back"
+    decision = gate.tick()
+    assert decision.state.speed_scale == 0.0
+    assert math.isnan(decision.state.path_time_s)
+
+
+# Time
+
+
+def test_after_a_clock_jump_only_a_plan_from_after_it_moves_the_arm() -> None:
+    gate = Ticked().following()
+    gate.ros_s -= 0.5
+    gate.policy_on = False
+    decision = gate.tick(plan=gate.plan())
+    assert (decision.state.mode, decision.state.cause) == (Mode.HOLD, Cause.TIME_UNSOUND)
+    assert decision.state.reason == "the ROS clock is missing, stands still or has jumped"
+    assert {one.state.mode for one in gate.runs(25)} == {Mode.HOLD}
+
+
+def test_while_the_clock_stands_nothing_is_sent_and_when_it_goes_on_the_arm_is_found() -> None:
+    gate = Ticked(clock_stall_s=0.05).following()
+    for _ in range(8):
+        gate.ros_s -= PERIOD_S
+        decision = gate.tick()
+        assert decision.command is None
+    assert decision.state.mode == Mode.HOLD
+    assert decision.standing, "where it is is unknown: no motion is in hand"
+    gate.until(Mode.NOMINAL)
+
+
+def test_a_tick_of_the_past_is_no_step_back() -> None:
+    gate = Ticked().following()
+    before = gate.tick().state
+    gate.now_s -= 5.0
+    state = gate.tick().state
+    assert state.mode in (*FOLLOWING, Mode.HOLD, Mode.EMERGENCY_STOP)
+    assert before.mode == Mode.NOMINAL
+
+
+# Errors
+
+
+def broken(gate: Ticked, monkeypatch: pytest.MonkeyPatch, ticks: int = 1) -> list[Decision]:
+    with monkeypatch.context() as patch:
+        patch.setattr(gate.gate._senses, "present", lambda *_: 1 / 0)
+        return [gate.tick(ASK.RESUME) for _ in range(ticks)]
+
+
+def test_an_error_is_told_stops_the_driver_and_latches(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Ticked().following()
+    (decision,) = broken(gate, monkeypatch)
+    state = decision.state
+    assert (state.mode, state.cause) == (Mode.EMERGENCY_STOP, Cause.EXCEPTION)
+    why = "ZeroDivisionError: division by zero"
+    assert state.reason == f"an internal error: {why}"
+    assert (decision.command, decision.gripper_opening_m, decision.risk_would) == (None, None, None)
+    assert (decision.stop_driver, decision.request_replan, decision.refused) == (True, False, ())
+    assert decision.answers == (Answer(Request(ASK.RESUME, "somebody"), False, why),)
+    assert (state.sequence, state.emergency_stop_count, state.time_in_mode_s) == (-1, 1, 0.0)
+    assert decision.standing, "where the controller is by now is unknown"
+    decision = gate.tick(ASK.RESET)
+    assert decision.answers[0].message == "the cause still stands: exception"
+    assert decision.state.reason == f"an internal error: {why}"
+    assert not decision.stop_driver
+    gate.runs(60)
+    assert gate.tick(ASK.RESET).answers[0].accepted
+    gate.until(Mode.NOMINAL)
+
+
+def test_an_error_before_the_activation_is_told_and_latches_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Ticked()
+    gate.tick()
+    (decision,) = broken(gate, monkeypatch)
+    assert (decision.state.mode, decision.state.cause) == (Mode.EMERGENCY_STOP, Cause.EXCEPTION)
+    gate.tick()
+    assert gate.tick(ASK.RESET).answers[0].accepted
+    gate.following()
+
+
+def test_a_command_beyond_the_limits_is_withheld_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Ticked().following()
+    with monkeypatch.context() as patch:
+        patch.setattr(gate.gate._limits, "objection", lambda *_: "it is not to be")
+        decision = gate.tick()
+        assert decision.command is None
+        assert decision.state.mode == Mode.NOMINAL
+    decision = gate.tick()
+    assert (decision.state.mode, decision.state.cause) == (Mode.EMERGENCY_STOP, Cause.EXCEPTION)
+    assert decision.state.reason == "an internal error: a command was withheld: it is not to be"
+    decision = gate.tick()
+    assert decision.state.reason == "an internal error: a command was withheld: it is not to be"
+
+
+def test_a_command_that_would_be_withheld_is_replaced_by_a_stop_that_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Ticked().following()
+    said = iter(["it is not to be"])
+    with monkeypatch.context() as patch:
+        patch.setattr(gate.gate._limits, "objection", lambda *_: next(said, ""))
+        decision = gate.tick()
+    assert decision.command is not None
+    before = gate.commanded[0]
+    assert decision.command.position_rad[-1, 0] - before < 0.05, "no stop"
+    assert gate.tick().state.mode == Mode.NOMINAL
+
+
+# Reasons
+
+
+def test_a_reason_is_kept_while_its_mode_lasts_and_a_second_writer_is_named_when_its_name_is_known() -> None:
+    gate = Ticked().following()
+    gate.faults = (Fault(Cause.SECOND_COMMAND_PUBLISHER, "somebody"),)
+    assert gate.tick().state.reason == "another node commands the arm: somebody"
+    gate.faults = (Fault(Cause.SECOND_COMMAND_PUBLISHER, "/rogue"),)
+    assert gate.tick().state.reason == "another node commands the arm: /rogue"
+    gate.faults = ()
+    assert gate.tick().state.reason == "another node commands the arm: /rogue"
+    other = Ticked().following()
+    other.faults = (Fault(Cause.GATE_OVERRUN, "first"),)
+    assert other.tick().state.reason == "the gate misses its control period: first"
+    other.faults = (Fault(Cause.GATE_OVERRUN, "second"),)
+    assert other.tick().state.reason == "the gate misses its control period: first"
+    other.faults = (Fault(Cause.SECOND_POLICY_PUBLISHER, "/rogue"),)
+    other.tick()
+    assert other.tick().state.reason.startswith(("another node publishes", "the gate misses"))
+
+
+def test_a_latch_from_before_a_restart_is_told_with_its_reason_and_calls_no_driver() -> None:
+    gate = Ticked(LatchRecord(Cause.PERSON, "stopped yesterday"))
+    decision = gate.tick(ASK.ACTIVATE)
+    assert (decision.state.mode, decision.state.cause) == (Mode.EMERGENCY_STOP, Cause.LATCH_RESTORED)
+    assert decision.state.reason == (
+        "stopped before the restart, or the latch file cannot be read: stopped yesterday"
+    )
+    assert not decision.stop_driver
+    assert not decision.answers[0].accepted
+    gate.tick(ASK.RESET)
+    decision = gate.tick()
+    assert (decision.state.mode, decision.state.cause) == (Mode.INACTIVE, Cause.STARTUP)
+
+
+# The report
+
+
+def test_the_report_tells_limits_of_the_command_or_else_of_the_arm_and_else_none() -> None:
+    gate = Ticked()
+    assert gate.gate.report(gate.now_s).limits == ()
+    gate.sag = turned(1, 0.04, REST)
+    gate.tick()
+    assert "joint 4 at" in gate.gate.report(gate.now_s).limits[0].detail
+    gate.sag = turned(5, 1.0, REST)
+    gate.tick()
+    assert "joint 6 at 2.950 rad" in gate.gate.report(gate.now_s).limits[0].detail
+    gate.sag = REST
+    gate.following()
+    gate.sag = turned(5, 1.0, REST)
+    gate.tick()
+    report = gate.gate.report(gate.now_s)
+    assert "joint 6 at 2.950" not in report.limits[0].detail
+    assert report.limits[1].detail == "joint 1 at 0.300 rad/s"
+    assert [one.name for one in report.inputs][:2] == ["joint states", "policy output"]
+    assert report.inputs[0].silence_s == pytest.approx(0.0)
