@@ -19,7 +19,7 @@ from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.modes import Facts, ModeSettings, ModeState, step
 from salus_ros.intervention.motion import ArmMotion, EntryRules
 from salus_ros.intervention.report import GateReport, LimitReport
-from salus_ros.intervention.rules import FOLLOWING, LEARNED, REASONS, Trigger
+from salus_ros.intervention.rules import FOLLOWING, LEARNED, NEWER_PLAN, REASONS, Trigger
 from salus_ros.intervention.senses import Senses
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.intervention.standing import Standing
@@ -42,11 +42,6 @@ _FORESEEN_MISHAPS: Final = frozenset(
     {Trigger(Mode.REPLAN, Cause.FORESEEN_DROP), Trigger(Mode.REPLAN, Cause.FORESEEN_MISS)}
 )
 """What harms nobody if it happens, so that one may rather try it than call a person."""
-
-_NEWER_PLAN: Final = frozenset(
-    {RequestKind.ACTIVATE, RequestKind.RESET, RequestKind.RESUME, RequestKind.RETRY}
-)
-"""Requests after which only a plan newer than them moves the arm."""
 
 _SECOND_WRITER: Final = Trigger(Mode.EMERGENCY_STOP, Cause.SECOND_COMMAND_PUBLISHER)
 _NAMED_LATE: Final = frozenset({Cause.SECOND_COMMAND_PUBLISHER, Cause.SECOND_POLICY_PUBLISHER})
@@ -163,7 +158,7 @@ class Gate:
             for request, (accepted, message) in zip(inputs.requests, result.answers, strict=True)
         )
         for answer in answers:
-            if answer.accepted and answer.request.kind in _NEWER_PLAN:
+            if answer.accepted and answer.request.kind in NEWER_PLAN:
                 self._following.bar(inputs.ros_time_s)
                 if facts.standing and self._motion is not None:
                     # Somebody may have moved the arm meanwhile; a hold where it was would make it leap.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from salus_ros.intervention.inputs import RequestKind
-from salus_ros.intervention.rules import FOLLOWING, RULES, WHEN_INACTIVE, Clear, Trigger
+from salus_ros.intervention.rules import FOLLOWING, NEWER_PLAN, RULES, WHEN_INACTIVE, Clear, Trigger
 from salus_ros.types import Cause, Mode
 
 _AFTER_STOP: Final = Trigger(Mode.REPLAN, Cause.AFTER_STOP)
@@ -103,8 +103,11 @@ def step(state: ModeState, facts: Facts, requests: tuple[RequestKind, ...], sett
     """
     answers: list[tuple[bool, str]] = []
     for request in requests:
-        state, accepted, message = _REQUESTS[request](state, facts)
+        before = state
+        state, accepted, message = _REQUESTS[request](before, facts)
         answers.append((accepted, message))
+        if state != before and request in NEWER_PLAN:
+            facts = replace(facts, plan_ready=False)  # the plan at hand is older than the request
     if state.leaving != Cause.NONE and facts.standing:
         state = _inactive(state, state.leaving)
     state = _take_in(state, facts, settings)

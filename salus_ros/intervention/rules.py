@@ -126,6 +126,11 @@ FAULT_MODES: Final = MappingProxyType(
 )
 """The mode that a fault reported from outside leads to."""
 
+NEWER_PLAN: Final = frozenset(
+    {RequestKind.ACTIVATE, RequestKind.RESET, RequestKind.RESUME, RequestKind.RETRY}
+)
+"""Requests after which only a plan newer than them moves the arm."""
+
 FOLLOWING: Final = frozenset({Mode.NOMINAL, Mode.SLOW_DOWN})
 """Modes in which the arm follows the policy."""
 

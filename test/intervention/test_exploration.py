@@ -10,7 +10,7 @@ from salus_ros.intervention.exploration import COLLISION, MISS, WRITER, Edge
 from salus_ros.intervention.exploration import SETTINGS as EXPLORED_SETTINGS
 from salus_ros.intervention.inputs import RequestKind
 from salus_ros.intervention.modes import Facts, ModeState, step
-from salus_ros.intervention.rules import LEARNED
+from salus_ros.intervention.rules import FOLLOWING, LEARNED, NEWER_PLAN
 from salus_ros.types import Cause, Mode
 
 pytestmark = pytest.mark.xdist_group("explored")
@@ -41,6 +41,16 @@ def test_on_every_edge_the_arm_starts_only_with_a_newer_plan(edges: list) -> Non
         if state.mode not in following and after.mode in following:
             assert facts.plan_ready, f"{state.trigger} to {after.trigger} by {request} without a newer plan"
             assert facts.standing, f"{state.trigger} to {after.trigger} before the arm stood"
+
+
+def test_on_every_edge_a_granted_request_waits_for_a_plan_newer_than_itself(edges: list) -> None:
+    for state, _, request, after, accepted in edges:
+        if (
+            accepted
+            and request in NEWER_PLAN
+            and state.mode in (Mode.INACTIVE, Mode.ASSIST, Mode.EMERGENCY_STOP)
+        ):
+            assert after.mode not in FOLLOWING, f"{state.trigger} to {after.trigger} at once by {request}"
 
 
 def test_on_every_edge_whatever_is_present_keeps_its_mode_or_a_higher_one(edges: list) -> None:

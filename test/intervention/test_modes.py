@@ -484,6 +484,29 @@ def test_a_person_who_resumes_gives_all_attempts_anew_and_one_who_retries_takes_
         assert story.state.mode == next_miss, "stops and attempts after the answer"
 
 
+@pytest.mark.parametrize(
+    ("present", "answer", "mode"),
+    [(LOST, ASK.RETRY, Mode.REPLAN), (LOST, ASK.RESUME, Mode.HOLD), (JOINTS, ASK.RESET, Mode.HOLD)],
+)
+def test_a_plan_that_was_at_hand_before_an_answer_does_not_end_the_wait_for_a_newer_one(
+    present: Trigger, answer: RequestKind, mode: Mode
+) -> None:
+    story = Story(replace(SETTINGS, hold_off_s=0.0)).nominal()
+    story.tick(present, facts=MOVING)
+    assert story.tick(facts=READY, ask=answer) == mode
+    assert story.answers == ((True, ""),)
+    assert story.tick(facts=READY) == Mode.NOMINAL
+    fresh = Story(replace(SETTINGS, hold_off_s=0.0))
+    assert fresh.tick(facts=READY, ask=ASK.ACTIVATE) == Mode.HOLD
+
+
+def test_a_request_that_is_denied_or_does_not_move_the_arm_leaves_the_plan_at_hand() -> None:
+    for request in (ASK.RESUME, ASK.RETRY, ASK.BUTTON_RELEASED):
+        story = Story(replace(SETTINGS, hold_off_s=0.0)).nominal()
+        story.tick(LATE, facts=MOVING)
+        assert story.tick(facts=READY, ask=request) == Mode.NOMINAL
+
+
 def test_what_a_person_does_not_answer_stays_and_reasons_to_replan_are_answered() -> None:
     story = Story(TWO).nominal()
     story.tick(LOST, CONTACT, MISS, SLOW, facts=MOVING)

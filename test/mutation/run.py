@@ -36,6 +36,7 @@ TESTS = {
     "exploration": ("test_exploration.py",),
     "follower": ("test_follower.py",),
     "following": ("test_following.py",),
+    "gate": ("test_decision.py",),
     "latch": ("test_latch.py",),
     "limits": ("test_limits.py",),
     "modes": ("test_modes.py",),
