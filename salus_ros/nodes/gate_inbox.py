@@ -99,10 +99,12 @@ class GateInbox:
 
     def take_waiting(self) -> None:
         """Read here what the executor would have read, were it not kept busy by a transition."""
+        read_prediction = self._node.guard(self._read_prediction)
         for message, info in _waiting(self._prediction_subscription):
-            self._read_prediction(message, info)
+            read_prediction(message, info)
+        take_button = self._node.guard(self._take_button)
         for message, _ in _waiting(self._button_subscription):
-            self._take_button(message)
+            take_button(message)
 
     def look(self) -> None:
         """Ask the graph who publishes what."""

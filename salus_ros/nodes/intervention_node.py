@@ -98,7 +98,7 @@ class InterventionNode(ManagedNode):
             self,
             self._inbox,
             self._robot.arm.joint_names,
-            monitored=lambda: self._gate_settings.monitor == "required",
+            monitored=lambda: self._gate.settings.monitor == "required",
             on_urgent=self._act_at_once,
             on_button=self._take_button,
         )
@@ -115,6 +115,12 @@ class InterventionNode(ManagedNode):
         self._latched = record is not None
         return Gate(self._gate_settings, self._robot.arm, record)
 
+    def _renew_gate(self) -> None:
+        """With the settings of now. Never while latched: the latch in memory must not depend on a file that
+        could not be written."""
+        if self._mode() != Mode.EMERGENCY_STOP:
+            self._gate, self._renewal_due = self._new_gate(), False
+
     # Transitions
 
     def configure(self) -> None:
@@ -124,7 +130,7 @@ class InterventionNode(ManagedNode):
             SalusError: the priority asked for is not granted.
         """
         take_priority(self._settings.realtime_priority)
-        self._gate = self._new_gate()
+        self._renew_gate()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -135,9 +141,8 @@ class InterventionNode(ManagedNode):
         Raises:
             SalusError: the gate denies it; its reason.
         """
-        if self._renewal_due and self._mode() != Mode.EMERGENCY_STOP:
-            # Never while latched: the latch in memory must not depend on a file that could not be written.
-            self._gate, self._renewal_due = self._new_gate(), False
+        if self._renewal_due:
+            self._renew_gate()
         self._incoming.bind_anew()
         end_s = time.monotonic() + self._settings.activation_timeout_s
         request = Request(RequestKind.ACTIVATE, "lifecycle")
@@ -163,6 +168,7 @@ class InterventionNode(ManagedNode):
                 self.get_logger().error("the arm did not come to rest in 2 s; its last command ends in rest")
                 return
             time.sleep(self._settings.period_s)
+            self._incoming.take_waiting()
             self._step()
 
     def request_stop(self) -> None:
@@ -294,7 +300,7 @@ class InterventionNode(ManagedNode):
             if answer.accepted and answer.request.kind is RequestKind.RESET:
                 self._incoming.bind_anew()
                 self._resume_services.call()
-        if self._replans.follow_up(decision, time.monotonic(), self._gate_settings.replan_interval_s):
+        if self._replans.follow_up(decision, time.monotonic(), self._gate.settings.replan_interval_s):
             self._counts["replans requested"] += 1
 
     def _keep_latch(self, state: InterventionState) -> None:

@@ -88,13 +88,20 @@ class GuardedNode(Node):  # type: ignore[misc]
     def create_subscription(
         self, msg_type: type[Any], topic: str, callback: Callable[..., Any], *arguments: Any, **more: Any
     ) -> Subscription:
-        """As in rclpy, but for the clock of a node that polls it."""
+        """As in rclpy, but for the clock: it is guarded, and polled by a node that polls it."""
+        if topic == CLOCK_TOPIC:
+            callback = self.guard(callback)
         if not (self._polls_clock and topic == CLOCK_TOPIC):
             return super().create_subscription(msg_type, topic, callback, *arguments, **more)
         more["callback_group"] = self._inbox.group
         subscription = super().create_subscription(msg_type, topic, callback, *arguments, **more)
         self._inbox.add(subscription, lambda message, _info: callback(message))
         return subscription
+
+    def destroy_subscription(self, subscription: Subscription) -> bool:
+        """As in rclpy; one that was polled is read no more."""
+        self._inbox.remove(subscription)
+        return bool(super().destroy_subscription(subscription))
 
     def create_polled_subscription(
         self,

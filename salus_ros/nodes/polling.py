@@ -43,6 +43,10 @@ class Inbox:
         """Read this subscription too; the callback gets the message and its info, as rclpy's own do."""
         self._subscriptions.append((subscription, callback))
 
+    def remove(self, subscription: Subscription) -> None:
+        """Read this subscription no more, if it was read at all."""
+        self._subscriptions = [one for one in self._subscriptions if one[0] is not subscription]
+
     def poll(self) -> int:
         """Hand on what has come since the last call, at most a queue's depth of each topic.
 

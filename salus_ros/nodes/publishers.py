@@ -10,6 +10,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 
 from salus_ros.nodes import qos
+from salus_ros.nodes.lifecycle import GuardedNode
 from salus_ros.nodes.polling import PolledGroup, add_events
 
 _UNKNOWN = "_NODE_NAME_UNKNOWN_"
@@ -35,7 +36,7 @@ def _names(node: Node, topic: str) -> list[tuple[bytes, str]]:
 class SoleWriter:
     """A topic that this node alone may publish on."""
 
-    def __init__(self, node: Node, topic: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, node: GuardedNode, topic: str, on_change: Callable[[], None]) -> None:
         """``on_change`` is called as soon as a publisher comes or goes, before the graph is asked again."""
         self._node = node
         self._topic = node.resolve_topic_name(topic)
@@ -53,7 +54,7 @@ class SoleWriter:
             callback_group=PolledGroup(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
-        add_events(node, subscription, SubscriptionEventCallbacks(matched=self._matched))
+        add_events(node, subscription, SubscriptionEventCallbacks(matched=node.guard(self._matched)))
 
     def _matched(self, info: Any) -> None:
         self._writers = info.current_count

@@ -41,6 +41,7 @@ class Receiver(GuardedNode):
     def __init__(self, name: str, **arguments: Any) -> None:
         super().__init__(name, **arguments)
         self.monitored = True
+        self.broken = False
         self.urgent = 0
         self.pressed: list[bool] = []
         self.inbox = GateInbox(
@@ -54,6 +55,8 @@ class Receiver(GuardedNode):
 
     def _hurry(self) -> None:
         self.urgent += 1
+        if self.broken:
+            raise ZeroDivisionError("a mistake")
 
     def on_callback_error(self, where: str, error: Exception) -> None:
         self.inbox.fail(where, error)
@@ -320,3 +323,32 @@ def test_an_exception_in_a_callback_is_a_fault_that_names_it(node: Receiver) -> 
 
     node.guard(broken)()
     assert node.take().faults == (Fault(Cause.EXCEPTION, "broken: ZeroDivisionError: a mistake"),)
+
+
+@pytest.mark.parametrize("topic", [qos.ARM_COMMAND, qos.POLICY_OUTPUT, qos.FAILURE_PREDICTION])
+def test_a_mistake_in_what_does_not_wait_for_the_tick_is_a_fault_and_ends_nothing(
+    node: Receiver, make_node: Callable[..., Any], spin: Callable[[], None], topic: str
+) -> None:
+    node.broken = True
+    publisher(make_node(), topic)
+
+    def failed() -> bool:
+        spin()
+        return node.urgent > 0
+
+    until(failed, "the match")
+    assert Cause.EXCEPTION in {fault.cause for fault in node.take().faults}
+
+
+def test_a_mistake_in_reading_what_waits_is_a_fault_and_ends_no_transition(
+    node: Receiver, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salus_ros.nodes.gate_inbox.prediction_from_message", lambda _: 1 / 0)
+    publisher(make_node(), qos.FAILURE_PREDICTION).publish(foreseen())
+
+    def read(inputs: GateInputs) -> tuple[Fault, ...]:
+        node.inbox.take_waiting()
+        return inputs.faults
+
+    (fault,) = taken(node, read)
+    assert fault.cause is Cause.EXCEPTION

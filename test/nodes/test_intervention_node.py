@@ -17,7 +17,7 @@ import rclpy
 
 sys.path.insert(0, str(Path(__file__).parent))
 from diagnostic_msgs.msg import DiagnosticArray
-from gate_driver import ARM, FINGERS, REACT_S, START_S, Surroundings, surroundings
+from gate_driver import ARM, FINGERS, PATIENT, REACT_S, START_S, Surroundings, surroundings
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
@@ -282,6 +282,29 @@ def test_a_parameter_is_changed_at_run_time_or_refused_with_the_reason(around: S
         assert not refused.successful
         assert why in refused.reason, refused.reason
     assert not change("period_s", 0.02).successful, "the period of a running timer cannot change"
+
+
+def test_a_monitor_that_is_declared_absent_at_run_time_counts_until_the_next_activation(
+    around: Surroundings,
+) -> None:
+    around.activate()
+    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="absent")
+    request = SetParameters.Request(parameters=[Parameter(name="monitor", value=value)])
+    assert around.graph.call("intervention_node/set_parameters", SetParameters, request).results[0].successful
+    around.states.clear()
+    around.graph.spin_for(1.5 * PATIENT["prediction_slow_deadline_s"])
+    assert {state.mode for state in around.states.messages} == {Mode.NOMINAL}, around.newest()
+    around.deactivate()
+    around.monitor_on = False
+    around.activate()
+
+
+def test_a_stop_that_no_file_can_keep_is_kept_over_a_new_configuration(tmp_path: Path) -> None:
+    with surroundings(tmp_path, next(DOMAIN), latch_file="/proc/none/latch") as around:
+        assert around.trigger(qos.EMERGENCY_STOP).success
+        around.until(Mode.EMERGENCY_STOP)
+        with pytest.raises(SalusError, match="reset it first"):
+            around.graph.bring_up("intervention_node", timeout_s=START_S)
 
 
 def test_the_deadman_calls_the_drivers_stop_when_the_gate_freezes(around: Surroundings) -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from builtin_interfaces.msg import Time
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes.lifecycle import GuardedNode, ManagedNode
@@ -36,6 +41,18 @@ class Node(ManagedNode):
 
     def on_callback_error(self, where: str, error: Exception) -> None:
         self.heard.append((where, str(error)))
+
+
+class PollsClock(GuardedNode):
+    def __init__(self, name: str, **arguments: Any) -> None:
+        super().__init__(name, polls_clock=True, **arguments)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end_s = time.monotonic() + 10.0
+    while not condition():
+        assert time.monotonic() < end_s, "it did not happen within 10 s"
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -104,11 +121,40 @@ def test_an_exception_in_a_timer_does_not_end_the_loop(make_node: Callable[..., 
     assert node.callback_errors == {"tick": 1}
 
 
+def test_a_clock_before_time_zero_is_an_error_of_its_own_and_the_rest_of_the_poll_goes_on(
+    make_node: Callable[..., Any],
+) -> None:
+    node = make_node("use_sim_time:=true", node_class=PollsClock)
+    heard: list[str] = []
+    node.create_polled_subscription(String, "one", lambda message: heard.append(message.data), 10)
+    sender = make_node()
+    clock = sender.create_publisher(Clock, "/clock", 10)
+    publisher = sender.create_publisher(String, "one", 10)
+    until(lambda: clock.get_subscription_count() and publisher.get_subscription_count())
+    clock.publish(Clock(clock=Time(sec=-1)))
+    publisher.publish(String(data="after it"))
+
+    def both() -> bool:
+        node.poll()
+        return bool(heard and node.callback_errors)
+
+    until(both)
+    assert heard == ["after it"] and set(node.callback_errors) == {"clock_callback"}
+
+
+def test_a_node_that_is_told_to_use_its_own_time_again_goes_on_polling(
+    make_node: Callable[..., Any],
+) -> None:
+    node = make_node("use_sim_time:=true", node_class=PollsClock)
+    (result,) = node.set_parameters([Parameter("use_sim_time", value=False)])
+    assert result.successful
+    node.poll()
+    assert node.get_clock().now().nanoseconds > 0
+
+
 def test_polled_subscriptions_wait_for_the_poll_and_keep_the_order_of_arrival(
     make_node: Callable[..., Any],
 ) -> None:
-    from std_msgs.msg import String
-
     node = make_node(node_class=GuardedNode)
     heard: list[str] = []
     for topic in ("one", "two"):
