@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 from salus_msgs.srv import RequestReplan
@@ -15,6 +16,9 @@ _NO_PLAN_WANTED: Final = frozenset(
 )
 """Modes in which a request for a new plan that is still open is dropped."""
 
+OPEN_MAX: Final = 8
+"""Requests that a late answer is still heard of; a policy that answers none must not grow the memory."""
+
 
 class ReplanRequests:
     """Asks the policy for a new plan until it has said that it makes one."""
@@ -24,6 +28,7 @@ class ReplanRequests:
         self._client = node.create_client(RequestReplan, qos.REQUEST_REPLAN)
         self._wanted = False
         self._next_s = 0.0
+        self._open: deque[Any] = deque()
 
     def follow_up(self, decision: Decision, now_s: float, interval_s: float) -> bool:
         """Ask if this decision, or one before it that is still open, wants a new plan; whether it asked.
@@ -44,9 +49,19 @@ class ReplanRequests:
         if not self._client.service_is_ready():
             return False
         request = RequestReplan.Request(after_sequence=max(state.sequence, 0), reason=state.reason)
-        self._client.call_async(request).add_done_callback(self._node.guard(self._replan_answered))
+        if len(self._open) == OPEN_MAX:
+            self._client.remove_pending_request(self._open.popleft())
+        future = self._client.call_async(request)
+        self._open.append(future)
+        future.add_done_callback(self._node.guard(self._replan_answered))
         return True
 
+    @property
+    def pending(self) -> int:
+        """Requests not answered yet."""
+        return len(self._open)
+
     def _replan_answered(self, future: Any) -> None:
+        self._open.remove(future)
         if future.result().accepted:
             self._wanted = False
