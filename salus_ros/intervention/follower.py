@@ -24,6 +24,9 @@ _FRACTIONS: Final = np.arange(9) / 8.0
 _LOOKS: Final = np.arange(4) / 3.0
 _STILL: Final = 1e-3
 """A speed scale below this is rest."""
+_ROUNDING: Final = 1e-9
+"""The limits of the speed are sums and differences: without this a path that may be followed at its own timing
+could be slowed by the last bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Follower:
         lead_end = ramp_end + (lead - dt) * trials
         ahead = ramp_end[:, None] + (lead_end - ramp_end)[:, None] * _LOOKS
         lowest = self.speed_limits.squared_at(ahead).min(axis=1)
-        allowed = np.flatnonzero(trials * trials <= lowest)
+        allowed = np.flatnonzero(trials * trials <= lowest + _ROUNDING)
         chosen = float(trials[allowed[0]]) if len(allowed) else 0.0
         if chosen < _STILL:
             self.stop()
@@ -140,7 +143,7 @@ class Follower:
     def allows(self, speed: float) -> bool:
         """Whether the path can be followed from here at this speed scale."""
         ahead = np.array([self.path_time_s, self.path_time_s + self._limits.lead_s * speed])
-        return bool((speed * speed <= self.speed_limits.squared_at(ahead) + 1e-9).all())
+        return bool((speed * speed <= self.speed_limits.squared_at(ahead) + _ROUNDING).all())
 
     @property
     def entry_speed(self) -> float:

@@ -36,7 +36,7 @@ class Ticked:
         self.risk: dict[str, object] = {}
         self.faults: tuple[Fault, ...] = ()
         self.effort = REST
-        self.sequence = 0
+        self.sequence = self.ticks = 0
         self.decision: Decision | None = None
 
     @property
@@ -56,6 +56,8 @@ class Ticked:
     def tick(self, *requests: RequestKind, step_s: float = PERIOD_S, **inputs: object) -> Decision:
         self.now_s += step_s
         self.ros_s += step_s
+        self.ticks += 1
+        assert self.ticks < 2000, "what the test waits for never comes"
         q, v = self.controller.at(self.now_s)
         heard: dict[str, object] = {}
         if self.robot_on:

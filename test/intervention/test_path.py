@@ -87,3 +87,116 @@ def test_a_joined_path_starts_at_the_given_state_and_fades_into_its_own_points(
 def test_a_path_holds_its_ends() -> None:
     path = spline(TIMES, HOME + np.outer(TIMES, np.ones(7)), TOLERANCE)
     assert np.allclose(path.at(np.array([-5.0, 99.0]))[0], path.at(TIMES[[0, -1]])[0])
+
+
+# In numbers
+
+
+def test_a_blend_is_one_motion_from_its_beginning_into_the_path() -> None:
+    path = spline(TIMES, HOME + np.outer(np.sin(3 * TIMES), np.full(7, 0.2)), TOLERANCE)
+    joined = path.joined(0.2, 0.15, HOME + 0.05, np.full(7, 0.4), np.full(7, -1.0))
+    step = 1e-5
+    at = np.linspace(0.2, 0.349, 150)
+    position, velocity, acceleration = joined.at(at)
+    ahead = joined.at(at + step)
+    assert (ahead[0] - position) / step == pytest.approx(velocity, abs=2e-3)
+    assert (ahead[1] - velocity) / step == pytest.approx(acceleration, abs=0.05)
+    end = np.array([0.35 - 1e-7])
+    for own, blended in zip(path.at(end), joined.at(end), strict=True):
+        assert blended == pytest.approx(own, abs=1e-3), "it does not meet the path smoothly"
+    assert (joined.start_s, joined.end_s) == (0.2, path.end_s)
+
+
+def test_a_blend_near_the_end_is_over_at_the_end() -> None:
+    path = spline(TIMES, np.tile(HOME, (16, 1)), TOLERANCE)
+    for entry_s, blend_s, over_s in ((0.75, 0.15, 0.8), (0.6, 0.15, 0.75), (0.6, 0.25, 0.8)):
+        joined = path.joined(entry_s, blend_s, HOME + 0.05, np.zeros(7), np.zeros(7))
+        places = joined.at(np.array([entry_s, over_s - 0.02, over_s - 1e-6, over_s]))[0][:, 0] - HOME[0]
+        assert places[0] == pytest.approx(0.05)
+        assert places[1] > 1e-6
+        assert places[2:] == pytest.approx([0.0, 0.0], abs=1e-9)
+
+
+def test_how_far_a_blend_leads_away_is_told() -> None:
+    path = spline(TIMES, np.tile(HOME, (16, 1)), TOLERANCE)
+    still, none = np.zeros(7), np.zeros(7)
+    assert path.blend_reach_rad == 0.0
+    away = HOME.copy()
+    away[3] -= 0.05
+    assert path.joined(0.1, 0.15, away, still, none).blend_reach_rad == pytest.approx(0.05)
+    swing = path.joined(0.1, 0.15, HOME, np.full(7, 1.0), none)
+    looked = np.abs(swing.at(np.linspace(0.1, 0.25, 1001))[0] - HOME).max()
+    assert swing.blend_reach_rad == pytest.approx(looked, rel=0.02)
+
+
+def test_a_path_given_up_earlier_is_the_same_up_to_there_and_holds_from_there_on() -> None:
+    path = spline(TIMES, HOME + np.outer(TIMES, np.ones(7)), TOLERANCE)
+    joined = path.joined(0.2, 0.15, HOME + 0.22, np.ones(7), np.zeros(7))
+    for whole in (path, joined):
+        part = whole.ending_at(0.5)
+        assert (part.start_s, part.end_s) == (whole.start_s, 0.5)
+        for own, other in zip(part.at(np.array([0.25, 0.5])), whole.at(np.array([0.25, 0.5])), strict=True):
+            assert own == pytest.approx(other)
+        assert part.at(np.array([9.0]))[0] == pytest.approx(whole.at(np.array([0.5]))[0])
+
+
+def test_the_ends_are_met_exactly_and_without_acceleration() -> None:
+    points = HOME + 0.05 * np.sin(np.outer(np.arange(16), np.arange(1, 8)))
+    path = spline(TIMES, points, 0.1)
+    position, _, acceleration = path.at(TIMES[[0, -1]])
+    assert position == pytest.approx(points[[0, -1]])
+    assert acceleration == pytest.approx(np.zeros((2, 7)), abs=1e-6)
+
+
+def test_a_smoother_path_is_preferred_to_one_nearer_to_its_points() -> None:
+    points = HOME + 0.015 * (np.arange(16) % 2)[:, None]
+    loose, tight = spline(TIMES, points, 0.05), spline(TIMES, points, 0.004)
+    at = np.linspace(TIMES[0], TIMES[-1], 400)
+    lines = polyline(TIMES, points, at)
+    assert 0.004 < np.abs(loose.at(at)[0] - lines).max() <= 0.05
+    assert np.abs(tight.at(at)[0] - lines).max() <= 0.004 * 1.05
+    assert np.abs(loose.at(at)[2]).max() < np.abs(tight.at(at)[2]).max()
+
+
+def test_almost_equal_steps_count_as_equal_and_uneven_ones_are_made_equal() -> None:
+    points = HOME + np.outer(TIMES, np.full(7, 0.3))
+    jitter = TIMES + 5e-7 * (-1.0) ** np.arange(16)
+    assert spline(jitter, points, TOLERANCE).at(TIMES)[0] == pytest.approx(points, abs=1e-5)
+    uneven = np.array([0.0, 0.1, 0.3, 0.35])
+    path = spline(uneven, HOME + np.outer(uneven, np.full(7, 0.3)), TOLERANCE)
+    assert (path.start_s, path.end_s) == (0.0, 0.35)
+    at = np.linspace(0.0, 0.35, 50)
+    assert path.at(at)[0] == pytest.approx(HOME + np.outer(at, np.full(7, 0.3)), abs=1e-9)
+    assert path.at(at)[1] == pytest.approx(np.full((50, 7), 0.3), abs=1e-9)
+
+
+def test_steps_too_uneven_for_the_points_allowed_are_refused_and_tiny_ones_are_not_taken_as_they_are() -> (
+    None
+):
+    times = np.array([0.0, 0.01, 0.5])
+    points = np.tile(HOME, (3, 1))
+    assert spline(times, points, TOLERANCE, points_max=51).end_s == 0.5
+    with pytest.raises(PathError) as refused:
+        spline(times, points, TOLERANCE, points_max=50)
+    assert str(refused.value) == "its uneven steps need 51 points, expected at most 50"
+    # Steps of a millisecond would need 501 points; five milliseconds are the least.
+    assert spline(np.array([0.0, 0.001, 0.5]), points, TOLERANCE, points_max=101).end_s == 0.5
+    with pytest.raises(PathError, match="need 101 points"):
+        spline(np.array([0.0, 0.001, 0.5]), points, TOLERANCE, points_max=100)
+    with pytest.raises(PathError, match="need 401 points, expected at most 400"):
+        spline(np.array([0.0, 0.005, 2.0]), points, TOLERANCE)
+
+
+def test_corners_too_sharp_are_told_with_the_tolerance() -> None:
+    points = HOME + 3.0 * (np.arange(16) % 2)[:, None]
+    with pytest.raises(PathError) as refused:
+        spline(TIMES, points, 1e-6)
+    assert str(refused.value) == "its corners are too sharp for a smooth path within 1e-06 rad"
+
+
+def test_two_points_are_a_straight_path() -> None:
+    path = spline(np.array([0.0, 0.5]), np.array([HOME, HOME + 0.25]), TOLERANCE)
+    assert path.at(np.array([0.0, 0.25, 0.5]))[0] == pytest.approx(
+        np.array([HOME, HOME + 0.125, HOME + 0.25])
+    )
+    assert path.at(np.array([0.25]))[1] == pytest.approx(np.full((1, 7), 0.5))
