@@ -25,8 +25,8 @@ _LOOKS: Final = np.arange(4) / 3.0
 _STILL: Final = 1e-3
 """A speed scale below this is rest."""
 _ROUNDING: Final = 1e-9
-"""The limits of the speed are sums and differences: without this a path that may be followed at its own timing
-could be slowed by the last bit."""
+"""The limits of the speed are sums and differences: without this a path that may be entered at its own timing
+could be refused by the last bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Follower:
         lead_end = ramp_end + (lead - dt) * trials
         ahead = ramp_end[:, None] + (lead_end - ramp_end)[:, None] * _LOOKS
         lowest = self.speed_limits.squared_at(ahead).min(axis=1)
-        allowed = np.flatnonzero(trials * trials <= lowest + _ROUNDING)
+        allowed = np.flatnonzero(trials * trials <= lowest)
         chosen = float(trials[allowed[0]]) if len(allowed) else 0.0
         if chosen < _STILL:
             self.stop()

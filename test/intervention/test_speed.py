@@ -148,7 +148,7 @@ def test_it_begins_at_the_beginning_at_rest_or_at_the_speed_given() -> None:
     [
         (1.0, LIMITS, [0.02, 0.04, 0.06, 0.08]),
         (0.05, LIMITS, [0.02, 0.04, 0.05, 0.05]),
-        (9.0, replace(LIMITS, speeding_up_rate_s=15.0), [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.0]),
+        (0.9, replace(LIMITS, speeding_up_rate_s=15.0), [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 0.9]),
         # 0.5 rad/s^2 can change the speed of a path of 0.5 rad/s by 1/s.
         (1.0, replace(LIMITS, acceleration_rad_s2=np.full(7, 0.5)), [0.01, 0.02, 0.03]),
         (0.0, LIMITS, [0.0, 0.0]),
