@@ -103,7 +103,7 @@ GRIPPER = "policy output: gripper of shape (3,), expected (16,)"
         (plan(time_from_start_s=np.full(16, 0.1)), NOT_RISING),
         (plan(2, time_from_start_s=np.array([0.0, 1e-4])), NOT_RISING),
         (plan(time_from_start_s=TIMES - 0.06), OUTSIDE),
-        (plan(2, time_from_start_s=np.array([0.0, 3600.5])), OUTSIDE),
+        (plan(3, time_from_start_s=np.array([0.0, 1.0, 3600.5])), OUTSIDE),
     ],
 )
 def test_a_bad_plan_is_refused_with_its_reason(bad: PolicyOutput, why: str) -> None:

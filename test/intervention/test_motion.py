@@ -41,6 +41,8 @@ def driving(way: JointPath | None = None, ticks: int = 60) -> ArmMotion:
 def test_an_arm_that_is_placed_has_time_to_come_there_and_then_stands() -> None:
     motion = driving()
     motion.place(HOME + 0.1)
+    assert motion.position == pytest.approx(HOME + 0.1)
+    assert motion.velocity.tolist() == [0.0] * 7
     assert not motion.standing
     assert motion.rest_in_s == pytest.approx(0.3)
     assert (motion.speed, motion.ended, motion.advanced_s) == (0.0, True, pytest.approx(0.01))
@@ -226,6 +228,17 @@ def test_a_join_that_swings_wide_is_refused_with_how_far() -> None:
     assert entry.objection.endswith(" rad away from it")
 
 
+def test_from_rest_it_goes_the_other_way_without_a_swing() -> None:
+    rush = driving(path(1.8), 80)
+    rush.stop()
+    rush.advance(1.0)
+    assert rush.enter(path(-1.8, start=rush.position), 0.0, 1.0).entered
+    for _ in range(20):
+        rush.follow(1.0)
+        rush.advance(PERIOD_S)
+        assert rush.velocity[0] <= 0.0, "it went on in the direction that it had come from"
+
+
 def test_a_join_whose_way_begins_outside_the_box_is_refused_and_one_inside_is_not() -> None:
     height_m = float(ARM.forward(HOME)[2, 3])
     for above_m, why in (
@@ -255,6 +268,8 @@ def test_a_stop_brakes_on_the_path_and_stands_on_it() -> None:
     motion.stop()
     assert 0.0 < motion.rest_in_s < 0.2
     rest_s = motion.rest_in_s
+    assert motion.trajectory().time_from_start_s[0] >= LEAD_S - 1e-9
+    assert motion.trajectory(every_corner=True).time_from_start_s[0] < LEAD_S
     motion.advance(0.5 * rest_s)
     assert 0.0 < motion.speed < 1.0
     motion.advance(0.6 * rest_s)

@@ -85,6 +85,15 @@ def test_bending_takes_no_more_than_its_share_of_the_acceleration(
     assert slowest == pytest.approx(speed, rel=0.02)
 
 
+def test_a_bend_slows_its_own_place_alone() -> None:
+    times = np.linspace(0.0, 1.0, 201)
+    bent = np.where(times > 0.9, 50.0 * (times - 0.9) ** 2, 0.0)
+    path = spline(times, HOME + np.outer(bent, turned(4, 1.0, REST)), 0.02)
+    limits = replace(LIMITS, velocity_rad_s=np.full(7, 99.0))
+    assert allowed(path, 0.95, limits) < 0.3
+    assert allowed(path, 0.5, limits) == pytest.approx(1.0)
+
+
 def test_what_bending_takes_is_not_there_for_braking() -> None:
     # At its end the path moves at 2.5 rad/s and bends with all that it may: 2.5 of 10 rad/s^2 are left.
     path, limits = bend(5.0, 0.5), replace(LIMITS, velocity_rad_s=np.full(7, 9.0))
@@ -94,10 +103,7 @@ def test_what_bending_takes_is_not_there_for_braking() -> None:
 
 
 def test_a_slow_place_slows_what_lies_before_it_by_what_can_be_braked() -> None:
-    times = np.linspace(0.0, 1.0, 101)
-    rate = np.where(times < 0.5, 0.25, 8.0)
-    points = HOME + np.outer(np.cumsum(rate) * 0.01, turned(0, 1.0, REST))
-    path = spline(times, points, 0.02)
+    path = slow_in_the_middle()
     limits = replace(LIMITS, acceleration_rad_s2=np.full(7, 1e6))
     slow = allowed(path, 0.7, limits)
     assert slow == pytest.approx(0.25, rel=0.01)
@@ -112,6 +118,7 @@ def test_a_long_path_is_looked_at_coarsely_and_a_short_one_at_three_places_at_le
     assert len(SpeedLimits.of(line(0.5, 0.01), LIMITS).grid_s) == 3
     grid = SpeedLimits.of(line(0.5, 1.0, begin_s=0.25), LIMITS).grid_s
     assert grid[[0, -1]].tolist() == [0.25, 1.25]
+    assert len(grid) == 101
 
 
 # Following
@@ -197,6 +204,49 @@ def test_before_a_slow_place_and_before_its_end_it_slows_in_time() -> None:
     assert follower.path_time_s == pytest.approx(1.0, abs=0.01)
     follower.follow(1.0)
     assert follower.standing
+
+
+def slow_in_the_middle() -> JointPath:
+    """A path that may be followed at its own timing first and then at a quarter of it."""
+    times = np.linspace(0.0, 1.0, 101)
+    points = np.cumsum(np.where(times < 0.5, 0.25, 8.0)) * 0.01
+    return spline(times, HOME + np.outer(points, turned(0, 1.0, REST)), 0.02)
+
+
+def test_before_a_slow_place_it_slows_no_harder_and_no_more_than_it_must() -> None:
+    limits = replace(LIMITS, acceleration_rad_s2=np.full(7, 1e6), speeding_up_rate_s=20.0)
+    follower = Follower(slow_in_the_middle(), limits)
+    speeds = []
+    while follower.path_time_s < 0.9:
+        follower.follow(1.0)
+        follower.advance(DT)
+        speeds.append(follower.speed)
+        assert len(speeds) < 300
+    assert max(speeds) == pytest.approx(1.0)
+    assert np.diff(speeds).min() >= -20.0 * DT - 1e-6, "it slowed harder than the limits allow"
+    assert min(speeds[8:]) > 0.2, "it slowed more than it must"
+
+
+def test_a_path_entered_too_fast_is_stopped_on() -> None:
+    follower = Follower(line(0.5, 0.025), LIMITS, 1.0)
+    follower.follow(1.0)
+    assert follower.rest_in_s == pytest.approx(0.05)
+    follower.advance(0.025)
+    assert follower.speed == pytest.approx(0.5, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("at_s", "rate_s"), [(0.0, 8.0 / 1.02), (0.0049, 8.0 / 1.02), (0.505, 8.0 / 2.02), (0.515, 8.0 / 2.04)]
+)
+def test_the_speed_changes_as_fast_as_the_limits_allow_at_its_place(at_s: float, rate_s: float) -> None:
+    times = np.linspace(0.0, 1.0, 101)
+    path = spline(times, HOME + np.outer(times + times**2, turned(0, 1.0, REST)), 0.02)
+    limits = replace(LIMITS, velocity_rad_s=np.full(7, 9.0), speeding_up_rate_s=99.0)
+    follower = Follower(path, limits)
+    follower.path_time_s, follower.speed = at_s, 0.25
+    follower.follow(1.0)
+    follower.advance(DT)
+    assert follower.speed == pytest.approx(0.25 + rate_s * DT, rel=2e-3)
 
 
 def test_a_stop_in_hand_goes_on_and_following_again_takes_it_up() -> None:
@@ -297,6 +347,15 @@ def test_what_is_sent_begins_the_lead_ahead_and_ends_in_the_rest() -> None:
     assert (np.diff(sent.time_from_start_s) > 0.0).all()
 
 
+def test_velocities_are_sent_at_the_speed_of_each_point() -> None:
+    follower = followed(line(0.5, 2.0), [0.5] * 60)
+    follower.follow(0.5)
+    sent = follower.trajectory()
+    assert sent.velocity_rad_s[0] == pytest.approx(turned(0, 0.25, REST), abs=1e-3)
+    assert (np.abs(sent.velocity_rad_s[:, 0]) <= 0.25 + 1e-9).all()
+    assert np.isfinite(sent.velocity_rad_s).all()
+
+
 def test_what_is_left_of_a_stop_is_sent_from_where_it_is() -> None:
     follower = followed(line(0.5, 2.0), [1.0] * 60)
     follower.stop()
@@ -322,7 +381,7 @@ def test_a_stop_that_is_sent_with_every_corner_has_as_many_points_as_it_is_long(
     few, many = follower.trajectory(), follower.trajectory(every_corner=True)
     assert follower.rest_in_s == pytest.approx(0.2, abs=0.01)
     assert np.diff(many.time_from_start_s).max() <= 0.02 + 1e-9
-    assert len(many.time_from_start_s) > len(few.time_from_start_s)
+    assert len(few.time_from_start_s) <= 9 < len(many.time_from_start_s)
     assert many.position_rad[-1] == pytest.approx(few.position_rad[-1])
 
 

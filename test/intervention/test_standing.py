@@ -199,6 +199,14 @@ def test_where_the_command_must_not_be_the_arm_stops_at_the_place_measured_at_on
     assert arm.over(Mode.REPLAN)
 
 
+def test_a_contact_during_a_protective_stop_leaves_nothing_to_drive_back() -> None:
+    arm = Stood().drives()
+    arm.stands(STOP, at_measured=True)
+    assert not arm.standing.retracing
+    arm.stands(STOP, 1.0)
+    assert arm.over(Mode.REPLAN)
+
+
 def test_without_joint_states_it_stops_on_its_path_instead() -> None:
     arm = Stood().drives()
     arm.hears = False
@@ -234,6 +242,17 @@ def test_before_a_new_plan_it_drives_back_slowly_what_was_asked_for_and_settles_
     held = rest(arm)
     arm.stands(trigger, 1.0)
     assert rest(arm) == pytest.approx(held), "it drove back twice"
+
+
+def test_it_does_not_drive_back_before_it_is_measured_where_it_stands() -> None:
+    arm = Stood(settle_timeout_s=0.25).drives()
+    arm.velocity = MOVING
+    while not arm.motion.standing:
+        arm.stands(MISS)
+    arm.stands(MISS, 0.2)
+    assert not arm.standing.retracing
+    assert not arm.standing.settled
+    assert drives_back(arm, MISS)
 
 
 def drives_back(arm: Stood, *triggers: Trigger) -> bool:
@@ -349,6 +368,8 @@ def test_a_placed_arm_is_held_where_it_is_measured_inside_the_limits_with_nothin
     assert not arm.motion.standing
     assert (arm.standing.settled, arm.standing.lost, arm.standing.retracing) == (True, False, False)
     assert arm.senses.tracking.error_rad == 0.0
+    arm.motion.advance(1.0)
+    assert arm.over(Mode.REPLAN)
     assert not drives_back(arm, MISS)
     arm.sag = turned(6, 9.0, REST) - turned(6, 0.0, REST)
     arm.goes_on()
