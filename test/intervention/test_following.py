@@ -248,14 +248,14 @@ def test_when_what_was_followed_is_not_known_a_plan_is_entered_at_its_beginning(
     assert (arm.following.progress_s == 0.0) == (forget == "renew")
 
 
-def test_a_second_and_a_half_of_what_was_followed_is_remembered() -> None:
+def test_a_second_and_a_half_of_what_was_followed_is_remembered_and_no_more() -> None:
     arm = Followed(plan_age_max_s=9.0)
     arm.following.advance(arm.ros_s, 0.0)
-    for _ in range(149):
+    for _ in range(399):
         arm.tick()
         arm.following.advance(arm.ros_s, 0.005)
-    assert arm.following.progress_s == pytest.approx(0.745)
-    for age_s, due_s in ((1.48, 0.74), (0.2, 0.1)):
+    assert arm.following.progress_s == pytest.approx(1.995)
+    for age_s, due_s in ((3.0, 0.745), (1.48, 0.74), (0.2, 0.1)):
         arm.following.give_up()
         arm.tick(0.001)
         arm.hear(arm.observed(np.tile(HOME, (31, 1)), age_s))
