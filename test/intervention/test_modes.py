@@ -332,6 +332,7 @@ def test_a_stop_while_inactive_is_latched_and_reset_to_where_it_was() -> None:
     assert story.answers == ((True, ""),)
     assert story.state.trigger == PERSON
     story.tick(ask=ASK.RESET)
+    assert story.answers == ((True, ""),)
     assert story.state.trigger == Trigger(Mode.INACTIVE, Cause.DEACTIVATED)
 
 
@@ -377,7 +378,20 @@ def test_as_many_replans_as_allowed_and_then_a_person(attempts: int) -> None:
         assert story.tick(facts=replace(MOVING, plan_ready=True)) == Mode.REPLAN, "left in motion"
         assert story.tick(facts=READY) == Mode.NOMINAL
     story.tick(MISS, facts=MOVING)
-    assert story.state.trigger == Trigger(Mode.ASSIST, Cause.REPLANS_EXHAUSTED)
+    assert story.state.held == {Trigger(Mode.ASSIST, Cause.REPLANS_EXHAUSTED)}
+
+
+@pytest.mark.parametrize(
+    ("present", "ends", "mode"),
+    [(MISS, READY, Mode.NOMINAL), (LATE, READY, Mode.NOMINAL), (COLLISION, STANDING, Mode.REPLAN)],
+)
+def test_what_is_gone_is_cleared_in_the_tick_in_which_something_else_ends(
+    present: Trigger, ends: Facts, mode: Mode
+) -> None:
+    story = Story(replace(TWO, hold_off_s=0.0)).nominal()
+    story.tick(present, SLOW, facts=MOVING)
+    assert story.tick(facts=ends) == mode
+    assert SLOW not in story.state.held
 
 
 @pytest.mark.parametrize("stops", [0, 1, 2])
@@ -461,6 +475,9 @@ def test_an_unanswered_call_stops_at_exactly_its_time_and_each_call_has_its_own(
     assert story.wait(1.5) == Mode.ASSIST
     story.wait(0.5)
     assert story.state.trigger == Trigger(Mode.EMERGENCY_STOP, Cause.REPLANS_EXHAUSTED)
+    short = Story(replace(SETTINGS, assist_timeout_s=0.5)).nominal()
+    short.tick(LOST, facts=MOVING)
+    assert short.wait(0.5) == Mode.EMERGENCY_STOP
     never = Story(replace(SETTINGS, assist_timeout_s=0.0)).nominal()
     never.tick(LOST, facts=MOVING)
     assert never.wait(1e9) == Mode.ASSIST
@@ -505,6 +522,15 @@ def test_a_request_that_is_denied_or_does_not_move_the_arm_leaves_the_plan_at_ha
         story = Story(replace(SETTINGS, hold_off_s=0.0)).nominal()
         story.tick(LATE, facts=MOVING)
         assert story.tick(facts=READY, ask=request) == Mode.NOMINAL
+
+
+def test_the_hold_after_an_answer_lasts_for_the_hold_off_however_long_the_call_was() -> None:
+    story = Story().nominal()
+    story.tick(LOST, facts=MOVING)
+    story.wait(99.0)
+    story.tick(ask=ASK.RESUME)
+    assert story.wait(0.45, facts=READY) == Mode.HOLD
+    assert story.wait(0.1, facts=READY) == Mode.NOMINAL
 
 
 def test_what_a_person_does_not_answer_stays_and_reasons_to_replan_are_answered() -> None:
