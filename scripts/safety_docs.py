@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
+
 from salus_ros.intervention.exploration import PRESENT, REQUESTS, SETTINGS, TICK_S, Edge, explore
 from salus_ros.intervention.modes import ModeState
 from salus_ros.intervention.rules import LEARNED, REASONS, RULES, WHEN_INACTIVE, Trigger
@@ -25,6 +27,7 @@ FAULTS = DOCS / "faults.json"
 LATENCY = DOCS / "bench-gate.json"
 SOAK = DOCS / "soak.json"
 MUTATION = DOCS / "mutation.json"
+EQUIVALENT = Path(__file__).parents[1] / "test" / "mutation" / "equivalent.yaml"
 
 
 def causes_table() -> str:
@@ -131,19 +134,51 @@ def soak_table(result: dict[str, object]) -> str:
     )
 
 
-def mutation_table(score: dict[str, dict[str, object]]) -> str:
-    """What the mutation run measured."""
-    files = {name: row for name, row in score.items() if isinstance(row, dict)}
-    lines = ["| file | mutants | noticed | |", "|---|---|---|---|"]
-    for name, row in sorted(files.items()):
-        lines.append(f"| `{name}.py` | {row['mutants']} | {row['killed']} | {_share(row)} |")
-    total = {key: sum(int(row[key]) for row in files.values()) for key in ("mutants", "killed")}
-    lines.append(f"| together | {total['mutants']} | {total['killed']} | {_share(total)} |")
+def mutation_table(results: dict[str, object]) -> str:
+    """What the mutation run measured, and why some of what survives makes no difference."""
+    lines = [
+        "| file | mutants | noticed | | not noticed, and make no difference | not noticed otherwise |",
+        "|---|---|---|---|---|---|",
+    ]
+    total = {"mutants": 0, "killed": 0, "equal": 0}
+    reasons = explained(results["files"])
+    for name, row in sorted(results["files"].items()):
+        equal = sum(change in reasons.get(name, {}) for change in row["survivors"])
+        numbers = {**row, "equal": equal}
+        drawn = f", drawn at random from {row['of']}" if "of" in row else ""
+        lines.append(_mutation_row(f"`{name}.py`{drawn}", numbers))
+        total = {key: total[key] + numbers[key] for key in total}
+    lines.append(_mutation_row("together", total))
+    missing = ", ".join(f"`{name}.py`" for name in results["not_measured"])
+    said = [f"Measured on {results['date']}."]
+    said += [f"Not measured on this version yet: {missing}."] if missing else []
+    said += [results["note"]] if "note" in results else []
+    lines += ["", " ".join([*said, "What makes no difference, and why:"])]
+    lines += ["", "| file | change | why it makes no difference |", "|---|---|---|"]
+    for name, changes in sorted(reasons.items()):
+        for change, why in changes.items():
+            lines.append(f"| `{name}.py` | `{change.replace('|', chr(92) + '|')}` | {why} |")
     return "\n".join(lines)
 
 
-def _share(row: dict[str, object]) -> str:
-    return f"{100.0 * int(row['killed']) / max(int(row['mutants']), 1):.0f} %"
+def explained(files: dict[str, dict[str, object]]) -> dict[str, dict[str, str]]:
+    """Why survivors make no difference, by file and by what the changed line has become."""
+    reasons = yaml.safe_load(EQUIVALENT.read_text()) or {}
+    for name, changes in reasons.items():
+        survivors = files.get(name, {}).get("survivors", [])
+        for change in changes:
+            if change not in survivors:
+                raise SystemExit(
+                    f"test/mutation/equivalent.yaml explains a change to {name}.py that did not survive: "
+                    f"{change!r}; take it out, or run make mutation."
+                )
+    return reasons
+
+
+def _mutation_row(name: str, row: dict[str, int]) -> str:
+    share = 100.0 * row["killed"] / max(row["mutants"], 1)
+    other = row["mutants"] - row["killed"] - row["equal"]
+    return f"| {name} | {row['mutants']} | {row['killed']} | {share:.0f} % | {row['equal']} | {other} |"
 
 
 def page(edges: list[Edge]) -> str:

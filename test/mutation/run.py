@@ -8,9 +8,11 @@ is installed beside the environment and not into it. Files that are finished are
 from __future__ import annotations
 
 import argparse
+import ast
 import datetime
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -97,8 +99,21 @@ def install(folder: Path) -> None:
     shutil.rmtree(complete)
 
 
-def mutate(name: str, folder: Path, tools: Path) -> dict[str, Any]:
-    """Mutate one file; returns its score and survivors."""
+def changeable(path: Path) -> bool:
+    """Whether mutmut changes anything in a file: it leaves properties and module constants as they are."""
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    kinds = {"staticmethod", "classmethod"}
+    return any(kinds >= {getattr(one, "id", "") for one in function.decorator_list} for function in functions)
+
+
+def mutate(name: str, folder: Path, tools: Path, draw: int = 0) -> dict[str, Any]:
+    """Mutate one file; returns its score and survivors.
+
+    Args:
+        name: of the file.
+        folder, tools: where to work, and where mutmut is.
+        draw: try this many of the mutants, drawn at random; 0 = all.
+    """
     work = folder / name
     shutil.rmtree(work, ignore_errors=True)
     for part in COPIED:
@@ -112,66 +127,55 @@ def mutate(name: str, folder: Path, tools: Path) -> dict[str, Any]:
     (work / "setup.cfg").write_text(CONFIG.format(name=name, tests="\n    ".join(tests)))
     (work / "pyproject.toml").write_text(PYTEST)
     environment = {**os.environ, "PYTHONPATH": f"{tools}", "HYPOTHESIS_PROFILE": "mutation", "COLUMNS": "200"}
-    run = subprocess.run(
-        [sys.executable, "-m", "mutmut", "run", "--max-children", "2"], cwd=work, env=environment, check=False
-    )
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "2"]
+    if draw:
+        # It makes all mutants before it finds that none has this name.
+        subprocess.run([*command, "none"], cwd=work, env=environment, check=False, capture_output=True)
+        names = sorted(fates(work, environment))
+        random.Random(0).shuffle(names)
+        command += names[:draw]
+    run = subprocess.run(command, cwd=work, env=environment, check=False)
     result = collect(work, environment)
     if run.returncode and result["mutants"]:
         raise SystemExit(f"mutmut ended with {run.returncode} on {name}.py.")
     return result
 
 
-def collect(work: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """What became of the mutants of one file."""
+def fates(work: Path, environment: dict[str, str]) -> dict[str, str]:
+    """What became of each mutant."""
     lines = subprocess.run(
         [sys.executable, "-m", "mutmut", "results", "--all", "true"],
         cwd=work, env=environment, check=True, capture_output=True, text=True,
     ).stdout.splitlines()  # fmt: skip
-    fates: dict[str, list[str]] = {}
-    for line in lines:
-        mutant, _, fate = line.strip().rpartition(": ")
-        fates.setdefault(fate, []).append(mutant)
-    killed = len(fates.get("killed", [])) + len(fates.get("timeout", [])) + len(fates.get("suspicious", []))
-    alive = [*fates.get("survived", []), *fates.get("no tests", [])]
+    return dict(line.strip().rsplit(": ", 1) for line in lines if ": " in line)
+
+
+def collect(work: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """The score of one file; ``of`` is set where not all of its mutants were tried."""
+    found = fates(work, environment)
+    killed = [name for name, fate in found.items() if fate in ("killed", "timeout", "suspicious")]
+    alive = [name for name, fate in found.items() if fate in ("survived", "no tests")]
     shown = subprocess.run(
         [sys.executable, "-c", SHOW, *alive],
         cwd=work, env=environment, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    diffs = json.loads(shown) if alive else {}
-    return {"mutants": killed + len(alive), "killed": killed, "survivors": diffs}
+    ).stdout if alive else "{}"  # fmt: skip
+    tried = len(killed) + len(alive)
+    row = {"mutants": tried, "killed": len(killed), "survivors": json.loads(shown)}
+    return row if tried == len(found) else {**row, "of": len(found)}
 
 
-def main() -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", help="modules of salus_ros/intervention (all)")
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mutation", help="(%(default)s)")
-    arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
-    tools = folder / "tools"
-    install(tools)
-    found = sorted(path.stem for path in (ROOT / "salus_ros/intervention").glob("[!_]*.py"))
-    result_path = folder / "score.json"
-    score: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
-    for name in arguments.files or [name for name in found if name not in score]:
-        score[name] = mutate(name, folder, tools)
-        print(f"{name}: {score[name]['killed']} of {score[name]['mutants']} killed", flush=True)
-        result_path.write_text(json.dumps(score, indent=1) + "\n")
-    if set(score) >= set(found):
-        publish(score)
-    return 0
-
-
-def publish(score: dict[str, dict[str, Any]]) -> None:
-    """Put the score of all files where the docs are made from; files without a function have none."""
+def publish(score: dict[str, dict[str, Any]], found: list[str]) -> None:
+    """Put the score where the docs are made from."""
     files = {
         name: {**row, "survivors": sorted(map(changed_line, row["survivors"].values()))}
         for name, row in sorted(score.items())
-        if row["mutants"]
     }
-    date = datetime.date.today().isoformat()
-    RESULTS.write_text(json.dumps({"date": date, "files": files}, indent=1, ensure_ascii=False) + "\n")
-    print(f"written: {RESULTS}; now run python scripts/safety_docs.py")
+    results = {
+        "date": datetime.date.today().isoformat(),
+        "not_measured": [name for name in found if name not in score],
+        "files": files,
+    }
+    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 def changed_line(diff: str) -> str:
@@ -180,6 +184,30 @@ def changed_line(diff: str) -> str:
     added = [line[1:].strip() for line in lines if line.startswith("+")]
     removed = [line[1:].strip() for line in lines if line.startswith("-")]
     return " ".join(added) or f"without {' '.join(removed)}"
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", help="modules of salus_ros/intervention (those not done yet)")
+    parser.add_argument(
+        "--draw", type=int, default=0, help="try so many of a file's mutants, drawn at random"
+    )
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mutation", help="(%(default)s)")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    tools = folder / "tools"
+    install(tools)
+    found = sorted(path.stem for path in (ROOT / "salus_ros/intervention").glob("*.py") if changeable(path))
+    result_path = folder / "score.json"
+    score: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
+    for name in arguments.files or [name for name in found if name not in score]:
+        score[name] = mutate(name, folder, tools, arguments.draw)
+        print(f"{name}: {score[name]['killed']} of {score[name]['mutants']} killed", flush=True)
+        result_path.write_text(json.dumps(score, indent=1) + "\n")
+        publish(score, found)
+    print(f"written: {RESULTS}; now run python scripts/safety_docs.py")
+    return 0
 
 
 if __name__ == "__main__":
