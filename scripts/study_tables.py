@@ -16,7 +16,10 @@ def headline(found: Found) -> str:
     harm = found.get("harm_beyond_luck", {}).get("salus")
     share = found.get("share_of_oracle")
     enough = salus["success"]["value"] >= 0.85 or _at_least(share, 0.9)
-    of_oracle = f"; {_percent(share)} of what the oracle saves" if share else ""
+    of_oracle = ""
+    if share:
+        saved = share["value"] is not None
+        of_oracle = f"; {_percent(share)} of what the oracle saves" if saved else "; the oracle saves none"
     rows = [
         (
             "success",

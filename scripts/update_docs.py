@@ -67,10 +67,10 @@ def readme_figures(card: str, test: dict[str, Any]) -> str:
     alarms, successes = test["false_alarms"]
     said = (
         f"The monitor tells the steps before a failure from others with an AUROC of {min(cells):.2f} to "
-        f"{max(cells):.2f} over types and horizons, but its alarm foresaw only {foreseen[0]} of "
+        f"{max(cells):.2f} over types and horizons, but its alarm foresaw {foreseen[0]} of "
         f"{foreseen[1]} first onsets 0.2 to 1 s ahead, with false alarms in {alarms} of {successes} "
         f"successful episodes ({test['episodes']} held-out episodes). [docs/results.md](docs/results.md) "
-        "says why, and what is not shown yet: that SALUS makes this policy succeed more often."
+        "says why, and what is not shown."
     )
     title = "The [shipped policy](models/tinyvla-small/README.md) without SALUS, share of episodes:"
     return f"{title}\n\n{table}\n\n{textwrap.fill(said, 120, break_on_hyphens=False)}"
