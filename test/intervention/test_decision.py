@@ -112,6 +112,9 @@ def test_an_inactive_gate_says_so_and_commands_nothing() -> None:
     assert math.isnan(second.state.path_time_s)
     assert (first.state.time_in_mode_s, second.state.time_in_mode_s) == (0.0, pytest.approx(PERIOD_S))
     assert second.state.stamp_s == gate.ros_s
+    state = first.state
+    assert (state.replan_count, state.assist_count, state.refused_message_count) == (0, 0, 0)
+    assert (state.protective_stop_count, state.emergency_stop_count, state.overrun_count) == (0, 0, 0)
 
 
 def test_an_activation_is_answered_to_who_asked_and_holds_where_the_arm_is_measured() -> None:
@@ -200,6 +203,17 @@ def test_while_it_follows_the_state_tells_plan_place_and_speed() -> None:
     assert after.time_in_mode_s == pytest.approx(before.time_in_mode_s + PERIOD_S)
 
 
+def test_the_gripper_is_told_once_and_only_while_it_follows() -> None:
+    gate = Ticked()
+    gate.active()
+    assert all(decision.gripper_opening_m is None for decision in gate.runs(20))
+    gate.until(Mode.NOMINAL)
+    assert gate.decision is not None
+    told = [gate.decision.gripper_opening_m, *(one.gripper_opening_m for one in gate.runs(20))]
+    assert [opening for opening in told if opening is not None] == [0.08]
+    assert gate.tick(ASK.EMERGENCY_STOP).gripper_opening_m is None
+
+
 @pytest.mark.parametrize(
     ("setting", "fraction"), [("velocity_fraction", 0.05), ("acceleration_fraction", 0.02)]
 )
@@ -283,6 +297,15 @@ def test_risk_is_asked_of_motion_alone() -> None:
     gate.risk = {"collision": 1.0}
     gate.active()
     assert {decision.state.mode for decision in gate.runs(25)} == {Mode.HOLD}
+
+
+def test_risk_is_not_asked_of_an_arm_whose_plan_has_ended() -> None:
+    gate = Ticked(hold_off_s=0.5, policy_deadline_s=9.0).following()
+    gate.policy_on = False
+    while gate.tick().state.sequence >= 0:
+        pass
+    gate.risk = {"collision": 1.0}
+    assert {decision.state.mode for decision in gate.runs(20)} == {Mode.NOMINAL}
 
 
 def test_in_shadow_mode_the_state_says_what_risk_would_have_done_and_without_risk_nothing() -> None:
@@ -664,17 +687,21 @@ def test_a_command_beyond_the_limits_is_withheld_and_told(monkeypatch: pytest.Mo
     assert decision.state.reason == "an internal error: a command was withheld: it is not to be"
 
 
-def test_a_command_that_would_be_withheld_is_replaced_by_a_stop_that_is_not(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("objections", "first_s", "stops"), [(0, 0.03, False), (1, 0.0, False), (2, 0.03, True), (3, 0.0, True)]
+)
+def test_a_command_that_would_be_withheld_is_sent_with_every_corner_then_as_a_stop(
+    monkeypatch: pytest.MonkeyPatch, objections: int, first_s: float, stops: bool
 ) -> None:
     gate = Ticked().following()
-    said = iter(["it is not to be"])
+    said = iter(["it is not to be"] * objections)
     with monkeypatch.context() as patch:
         patch.setattr(gate.gate._limits, "objection", lambda *_: next(said, ""))
-        decision = gate.tick()
-    assert decision.command is not None
-    before = gate.commanded[0]
-    assert decision.command.position_rad[-1, 0] - before < 0.05, "no stop"
+        sent = gate.tick().command
+    assert sent is not None
+    assert sent.time_from_start_s[0] == pytest.approx(first_s, abs=0.0101)
+    # At full speed it keeps it for the lead of 30 ms and then brakes at 20/s, or brakes at once.
+    assert sent.time_from_start_s[-1] == pytest.approx(0.05 if stops else 0.08, abs=0.005)
     assert gate.tick().state.mode == Mode.NOMINAL
 
 

@@ -149,6 +149,15 @@ def test_a_risk_of_exactly_its_threshold_acts_and_one_just_below_does_not(
     assert trigger not in judge(*[below] * 6).verdict.triggers
 
 
+def test_a_collision_of_exactly_its_threshold_stops_at_once_when_soon_and_after_its_persistence_later() -> (
+    None
+):
+    assert STOP in judge({"collision": 0.5}).verdict.triggers
+    later = {"collision": (0.0, 0.5, 0.5, 0.5)}
+    assert STOP not in judge(later).verdict.triggers
+    assert STOP in judge(later, later).verdict.triggers
+
+
 @pytest.mark.parametrize(("setting", "needed"), [("stop_horizon_s", 2), ("immediate_stop_horizon_s", 1)])
 def test_a_collision_at_exactly_the_horizon_and_a_rounding_beyond_it_stops_the_arm(
     setting: str, needed: int
