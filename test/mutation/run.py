@@ -2,7 +2,8 @@
 
 Runs mutmut in a folder of its own, where the package is copied without what the gate must not need, and
 writes the score of each file, with every survivor as a diff, into a JSON. mutmut brings another pytest, so it
-is installed beside the environment and not into it. Files that are finished are not run again.
+is installed beside the environment and not into it. Files that are finished are not run again until they or
+their tests change.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import datetime
+import hashlib
 import json
 import os
 import random
@@ -106,6 +108,16 @@ def changeable(path: Path) -> bool:
     return any(kinds >= {getattr(one, "id", "") for one in function.decorator_list} for function in functions)
 
 
+def version(name: str) -> str:
+    """What a score is of: a digest of the file and of the tests that it is tried on."""
+    tests = [ROOT / "test/intervention" / test for test in TESTS.get(name, ())]
+    parts = [
+        ROOT / f"salus_ros/intervention/{name}.py",
+        *(tests or sorted((ROOT / ALL_TESTS[0]).glob("*.py"))),
+    ]
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:16]
+
+
 def mutate(name: str, folder: Path, tools: Path, draw: int = 0) -> dict[str, Any]:
     """Mutate one file; returns its score and survivors.
 
@@ -200,9 +212,10 @@ def main() -> int:
     install(tools)
     found = sorted(path.stem for path in (ROOT / "salus_ros/intervention").glob("*.py") if changeable(path))
     result_path = folder / "score.json"
-    score: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
+    before: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
+    score = {name: row for name, row in before.items() if name in found and row["version"] == version(name)}
     for name in arguments.files or [name for name in found if name not in score]:
-        score[name] = mutate(name, folder, tools, arguments.draw)
+        score[name] = {"version": version(name), **mutate(name, folder, tools, arguments.draw)}
         print(f"{name}: {score[name]['killed']} of {score[name]['mutants']} killed", flush=True)
         result_path.write_text(json.dumps(score, indent=1) + "\n")
         publish(score, found)
