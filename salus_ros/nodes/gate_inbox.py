@@ -58,10 +58,10 @@ class GateInbox:
 
         Args:
             node: the node that subscribes; what its guarded callbacks raise, it hands to :meth:`fail`.
-            polled: joint states and policy outputs are read when it is polled.
+            polled: joint states and policy outputs are read when it is polled, and who writes the commands.
             arm_joints: names in the order of the arm.
             monitored: whether predictions are obeyed at present; else they are dropped.
-            on_urgent: a prediction came, or a writer came or went: not to wait for the next tick.
+            on_urgent: a prediction came, or who sends them came or went: not to wait for the next tick.
             on_button: a heartbeat of the hardware button, with whether it is pressed.
         """
         self._node = node
@@ -81,7 +81,7 @@ class GateInbox:
             qos.JOINT_STATES: BoundPublisher(node, qos.JOINT_STATES, shared=True),
         }
         self._writers: dict[str, SoleWriter | BoundPublisher] = {
-            **{topic: SoleWriter(node, topic, on_urgent) for topic in (qos.ARM_COMMAND, qos.GRIPPER_COMMAND)},
+            **{topic: SoleWriter(node, topic, polled) for topic in (qos.ARM_COMMAND, qos.GRIPPER_COMMAND)},
             **self._bound,
         }
         self._subscribe(polled)
@@ -159,7 +159,7 @@ class GateInbox:
             event_callbacks=SubscriptionEventCallbacks(
                 deadline=self._count("prediction deadlines missed"),
                 liveliness=self._count("changes of the monitor's liveliness"),
-                matched=self._look_at(qos.FAILURE_PREDICTION),
+                matched=node.guard(self._meet_the_monitor),
             ),
         )
         self._button_subscription = node.create_subscription(
@@ -178,9 +178,12 @@ class GateInbox:
     def _look_at(self, topic: str) -> Callable[[Any], None]:
         def look(_event: Any) -> None:
             self._bound[topic].look()
-            self._on_urgent()
 
         return self._node.guard(look)
+
+    def _meet_the_monitor(self, _event: Any) -> None:
+        self._bound[qos.FAILURE_PREDICTION].look()
+        self._on_urgent()
 
     # Messages
 

@@ -188,7 +188,7 @@ class InterventionNode(ManagedNode):
     # Inputs
 
     def _act_at_once(self) -> None:
-        """A prediction may stop the arm, and so may a writer that came or went."""
+        """A prediction may stop the arm, and so may a monitor that came or went."""
         if self.active:
             self._step()
 

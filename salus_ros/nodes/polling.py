@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from rclpy.callback_groups import CallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import EventHandler, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -32,26 +32,62 @@ class PolledGroup(CallbackGroup):  # type: ignore[misc]
         """Nothing was begun."""
 
 
+class _AllReady:
+    """A wait set in which everything is ready: rclpy then takes an event without having waited for it."""
+
+    def add_event(self, _event: Any) -> int:
+        """The place of an event."""
+        return 0
+
+    def is_ready(self, _kind: str, _index: int) -> bool:
+        """Always."""
+        return True
+
+
+_ALL_READY: Final = _AllReady()
+
+_CHANGES: Final = (
+    "total_count_change",
+    "current_count_change",
+    "alive_count_change",
+    "not_alive_count_change",
+)
+"""What the kinds of event call their news since the last look."""
+
+
 class Inbox:
-    """The polled subscriptions of one node."""
+    """The polled subscriptions of one node, and their events."""
 
     def __init__(self) -> None:
         self.group = PolledGroup()
         self._subscriptions: list[tuple[Subscription, Callable[[Any, Mapping[str, int]], None]]] = []
+        self._watched: list[Subscription] = []
 
     def add(self, subscription: Subscription, callback: Callable[[Any, Mapping[str, int]], None]) -> None:
-        """Read this subscription too; the callback gets the message and its info, as rclpy's own do."""
+        """Read this subscription of the inbox's group too; the callback gets the message and its info, as
+        rclpy's own do."""
+        self.watch(subscription)
         self._subscriptions.append((subscription, callback))
+
+    def watch(self, subscription: Subscription) -> None:
+        """Ask at each poll what happened to this subscription of the inbox's group, its messages unread."""
+        self._watched.append(subscription)
 
     def remove(self, subscription: Subscription) -> None:
         """Read this subscription no more, if it was read at all."""
         self._subscriptions = [one for one in self._subscriptions if one[0] is not subscription]
+        self._watched = [one for one in self._watched if one is not subscription]
 
     def poll(self) -> int:
-        """Hand on what has come since the last call, at most a queue's depth of each topic.
+        """Hand on what has happened and come since the last call, at most a queue's depth of each topic.
 
         Returns the number of messages.
         """
+        for subscription in self._watched:
+            for handler in subscription.event_handlers:
+                event = _take(handler)
+                if event is not None:
+                    handler.callback(event)
         arrived: list[tuple[int, Callable[..., None], Any, Mapping[str, int]]] = []
         for subscription, callback in self._subscriptions:
             handle = subscription.handle
@@ -79,7 +115,7 @@ def subscribe(
     raw: bool = False,
     events: SubscriptionEventCallbacks | None = None,
 ) -> Subscription:
-    """A subscription that is read by ``inbox.poll()`` only; its ``events`` come through the executor."""
+    """A subscription that is read by ``inbox.poll()`` only, its ``events`` with it."""
 
     def unused(_message: Any) -> None:
         """The executor never calls it."""
@@ -90,18 +126,19 @@ def subscribe(
         unused,
         profile,
         callback_group=inbox.group,
-        event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        event_callbacks=events,
         raw=raw,
     )
-    add_events(node, subscription, events or SubscriptionEventCallbacks())
     inbox.add(subscription, callback)
     return subscription
 
 
-def add_events(node: Node, subscription: Subscription, events: SubscriptionEventCallbacks) -> None:
-    """Let the executor tell what happens to a subscription whose messages it does not read."""
-    group = node.default_callback_group
-    for handler in events.create_event_handlers(group, subscription.handle, subscription.topic_name):
-        subscription.event_handlers.append(handler)  # what destroys the subscription destroys it too
-        group.add_entity(handler)
-        node.add_waitable(handler)
+def _take(handler: EventHandler) -> Any:
+    """What an event has to tell, or nothing: the middleware hands out its counts, changed or not."""
+    with handler:
+        handler.add_to_wait_set(_ALL_READY)
+        handler.is_ready(_ALL_READY)
+        event = handler.take_data()
+    if event is None:
+        return None
+    return event if any(getattr(event, name, 0) for name in _CHANGES) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from rclpy.node import Node
 
 from salus_ros.nodes import qos
 from salus_ros.nodes.lifecycle import GuardedNode
-from salus_ros.nodes.polling import PolledGroup, add_events
+from salus_ros.nodes.polling import Inbox
 
 _UNKNOWN = "_NODE_NAME_UNKNOWN_"
 
@@ -36,11 +36,10 @@ def _names(node: Node, topic: str) -> list[tuple[bytes, str]]:
 class SoleWriter:
     """A topic that this node alone may publish on."""
 
-    def __init__(self, node: GuardedNode, topic: str, on_change: Callable[[], None]) -> None:
-        """``on_change`` is called as soon as a publisher comes or goes, before the graph is asked again."""
+    def __init__(self, node: GuardedNode, topic: str, polled: Inbox) -> None:
+        """A publisher that comes or goes is noticed when ``polled`` is polled."""
         self._node = node
         self._topic = node.resolve_topic_name(topic)
-        self._on_change = on_change
         self._writers = 1
         self.detail = ""
         """Who else publishes there, in words; empty if nobody."""
@@ -51,15 +50,14 @@ class SoleWriter:
             topic,
             lambda _message: None,
             profile,
-            callback_group=PolledGroup(),
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            callback_group=polled.group,
+            event_callbacks=SubscriptionEventCallbacks(matched=node.guard(self._matched)),
         )
-        add_events(node, subscription, SubscriptionEventCallbacks(matched=node.guard(self._matched)))
+        polled.watch(subscription)
 
     def _matched(self, info: Any) -> None:
         self._writers = info.current_count
         self.look()
-        self._on_change()
 
     def look(self) -> None:
         """Ask the graph who publishes now. A second node of the same name counts too."""

@@ -20,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from salus_msgs.msg import FailurePrediction, PolicyOutput
 from salus_ros.intervention.inputs import Fault, GateInputs
-from salus_ros.nodes import qos
+from salus_ros.nodes import publishers, qos
 from salus_ros.nodes.conversions import prediction_to_message, robot_state_to_message
 from salus_ros.nodes.gate_inbox import FAULTS_KEPT, GateInbox
 from salus_ros.nodes.lifecycle import GuardedNode
@@ -267,15 +267,14 @@ def test_what_waits_is_read_while_a_transition_keeps_the_executor_busy(
     assert node.urgent == 0, "the transition ticks by itself"
 
 
-def test_a_prediction_and_a_second_writer_of_commands_do_not_wait_for_the_tick(
+def test_a_prediction_and_its_sender_do_not_wait_for_the_tick(
     node: Receiver, make_node: Callable[..., Any], spin: Callable[[], None]
 ) -> None:
     def hurried() -> bool:
         spin()
         return node.urgent > 0
 
-    sender, rogue = make_node(), make_node()
-    predictions = publisher(sender, qos.FAILURE_PREDICTION)
+    predictions = publisher(make_node(), qos.FAILURE_PREDICTION)
     until(hurried, "the monitor's match")
     node.urgent = 0
     predictions.publish(foreseen(7))
@@ -283,18 +282,21 @@ def test_a_prediction_and_a_second_writer_of_commands_do_not_wait_for_the_tick(
     inputs = node.inbox.take(STAMP_S)
     assert inputs.prediction is not None and inputs.prediction.sequence == 7
 
-    node.urgent = 0
+
+def test_a_second_writer_of_commands_is_a_fault_at_the_next_tick_and_as_long_as_it_is_there(
+    node: Receiver, make_node: Callable[..., Any]
+) -> None:
+    rogue = make_node()
     writer = publisher(rogue, qos.ARM_COMMAND)
-    until(hurried, "the other writer's match")
-    (fault,) = node.inbox.take(STAMP_S).faults
+    (fault,) = taken(node, faults)
     assert fault.cause is Cause.SECOND_COMMAND_PUBLISHER and " besides " in fault.detail
+    assert [again.cause for again in node.take().faults] == [fault.cause]
 
     rogue.destroy_publisher(writer)
 
     def gone() -> bool:
-        spin()
         node.inbox.look()
-        return not any(node.inbox.details().values())
+        return not node.take().faults
 
     until(gone, "the end of the other writer")
 
@@ -325,12 +327,11 @@ def test_an_exception_in_a_callback_is_a_fault_that_names_it(node: Receiver) -> 
     assert node.take().faults == (Fault(Cause.EXCEPTION, "broken: ZeroDivisionError: a mistake"),)
 
 
-@pytest.mark.parametrize("topic", [qos.ARM_COMMAND, qos.POLICY_OUTPUT, qos.FAILURE_PREDICTION])
 def test_a_mistake_in_what_does_not_wait_for_the_tick_is_a_fault_and_ends_nothing(
-    node: Receiver, make_node: Callable[..., Any], spin: Callable[[], None], topic: str
+    node: Receiver, make_node: Callable[..., Any], spin: Callable[[], None]
 ) -> None:
     node.broken = True
-    publisher(make_node(), topic)
+    publisher(make_node(), qos.FAILURE_PREDICTION)
 
     def failed() -> bool:
         spin()
@@ -338,6 +339,25 @@ def test_a_mistake_in_what_does_not_wait_for_the_tick_is_a_fault_and_ends_nothin
 
     until(failed, "the match")
     assert Cause.EXCEPTION in {fault.cause for fault in node.take().faults}
+
+
+@pytest.mark.parametrize("topic", [qos.ARM_COMMAND, qos.POLICY_OUTPUT, qos.JOINT_STATES])
+def test_a_mistake_in_looking_who_writes_is_a_fault_and_the_rest_is_read(
+    node: Receiver, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    sender = make_node()
+    states, plans = publisher(sender, qos.JOINT_STATES), publisher(sender, qos.POLICY_OUTPUT)
+    states.publish(joints())
+    taken(node, lambda inputs: inputs.robot)
+    plans.publish(plan())
+    taken(node, lambda inputs: inputs.plan)
+
+    monkeypatch.setattr(publishers, "_names", lambda *_: 1 / 0)
+    publisher(make_node(), topic)
+    (fault,) = taken(node, faults)
+    assert fault.cause is Cause.EXCEPTION
+    states.publish(joints(STAMP_S + 1.0))
+    assert taken(node, lambda inputs: inputs.robot).stamp_s == STAMP_S + 1.0
 
 
 def test_a_mistake_in_reading_what_waits_is_a_fault_and_ends_no_transition(

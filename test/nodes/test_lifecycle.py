@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 from builtin_interfaces.msg import Time
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes.lifecycle import GuardedNode, ManagedNode
+from salus_ros.nodes.polling import Inbox, subscribe
 
 
 class Node(ManagedNode):
@@ -177,3 +180,61 @@ def test_polled_subscriptions_wait_for_the_poll_and_keep_the_order_of_arrival(
         executor.spin_once(timeout_sec=0.01)
     executor.shutdown()
     assert heard == ["0", "1", "2", "3"]
+
+
+def test_a_polled_message_that_lies_unread_does_not_keep_the_executor_awake(
+    make_node: Callable[..., Any],
+) -> None:
+    node, sender = make_node(node_class=GuardedNode), make_node()
+    heard: list[str] = []
+    node.create_polled_subscription(String, "one", lambda message: heard.append(message.data), 10)
+    publisher = sender.create_publisher(String, "one", 10)
+    until(publisher.get_subscription_count)
+    publisher.publish(String(data="unread"))
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    executor.spin_once(timeout_sec=0.1)  # what the start left to do
+    before_s, cpu_s = time.monotonic(), time.process_time()
+    while time.monotonic() < before_s + 0.5:
+        executor.spin_once(timeout_sec=0.1)
+    busy = (time.process_time() - cpu_s) / (time.monotonic() - before_s)
+    executor.shutdown()
+    assert busy < 0.5, f"waiting took {busy:.0%} of a core"
+    node.poll()
+    assert heard == ["unread"]
+
+
+def test_what_happens_to_a_polled_subscription_is_told_once_at_the_poll_after_it(
+    make_node: Callable[..., Any],
+) -> None:
+    node, sender = make_node(node_class=GuardedNode), make_node()
+    inbox, writers = Inbox(), []
+    subscription = subscribe(
+        node,
+        inbox,
+        String,
+        "one",
+        lambda _message, _info: None,
+        QoSProfile(depth=10),
+        events=SubscriptionEventCallbacks(matched=lambda event: writers.append(event.current_count)),
+    )
+
+    def told(count: int) -> Callable[[], bool]:
+        def poll() -> bool:
+            inbox.poll()
+            return len(writers) >= count
+
+        return poll
+
+    publisher = sender.create_publisher(String, "one", 10)
+    until(told(1))
+    inbox.poll()
+    assert writers == [1]
+    sender.destroy_publisher(publisher)
+    until(told(2))
+    assert writers == [1, 0]
+    inbox.remove(subscription)
+    sender.create_publisher(String, "one", 10)
+    until(lambda: node.count_publishers("one"))
+    inbox.poll()
+    assert writers == [1, 0], "a subscription that was removed is not asked any more"
