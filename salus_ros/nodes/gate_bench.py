@@ -63,6 +63,8 @@ POLICY_PERIOD_S: Final = 0.1037
 """No multiple of the control period, so that outputs come at every place in it."""
 
 PREDICTION_PERIOD_S: Final = 0.05
+SWAY_RAD: Final = 0.1
+SWAY_PERIOD_S: Final = 8.0
 OPENINGS_M: Final = (0.02, 0.06)
 POINTS: Final = 10
 """Of a trajectory of the gate."""
@@ -162,13 +164,15 @@ class Driver:
         self._joints.publish(robot_state_to_message(state, self._arm.joint_names))
 
     def _plan(self) -> None:
-        """A slow sway, from where the arm was last commanded to be."""
+        """The next piece of one slow sway, so that each plan goes on as the one before: a plan that turned
+        back would be entered when the arm is slow enough for it, and time the arm."""
         self._sequence += 1
         if self._sequence % 2:
             self._opening = 1 - self._opening
             stamp_s, count = self._stamp_s, 16
             times: Floats = np.arange(1, count + 1) * np.float64(0.05)
-            points = self._position + np.outer(0.1 * np.sin(times), np.ones(7)) * (1, -1)[self._opening]
+            sway = SWAY_RAD * np.sin(2.0 * np.pi / SWAY_PERIOD_S * (stamp_s % SWAY_PERIOD_S + times))
+            points = HOME + np.outer(sway, np.ones(7))
             output = Output(
                 self._sequence,
                 "bench",
