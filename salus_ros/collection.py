@@ -17,7 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.errors import SalusError
 from salus_ros.mixture import Mixture
-from salus_ros.policy.base import Rewindable
+from salus_ros.policy.base import Committing, Rewindable
 from salus_ros.types import Observation, PolicyOutput
 
 if TYPE_CHECKING:
@@ -158,6 +158,11 @@ class NumberedByEpisode:
         if seed is not None:
             self._count = 0
         self._policy.reset(seed)
+
+    def commit(self) -> None:
+        """As the policy does, if it can."""
+        if isinstance(self._policy, Committing):
+            self._policy.commit()
 
     def save(self) -> object:
         """The policy's, and the count."""

@@ -38,8 +38,13 @@ _STOP_AT_MEASURED: Final = frozenset(
 """Stop at the place measured at once, whatever the mode: the command is where the arm cannot go, must not go,
 or is no more."""
 
+_FORESEEN_TIMEOUT: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 _FORESEEN_MISHAPS: Final = frozenset(
-    {Trigger(Mode.REPLAN, Cause.FORESEEN_DROP), Trigger(Mode.REPLAN, Cause.FORESEEN_MISS)}
+    {
+        Trigger(Mode.REPLAN, Cause.FORESEEN_DROP),
+        Trigger(Mode.REPLAN, Cause.FORESEEN_MISS),
+        _FORESEEN_TIMEOUT,
+    }
 )
 """What harms nobody if it happens, so that one may rather try it than call a person."""
 
@@ -269,7 +274,7 @@ class Gate:
         assert motion is not None
         if trigger.mode in FOLLOWING:
             if self._last_mode not in FOLLOWING:
-                self._senses.risk.reset(now_s + self.settings.replan_grace_s)
+                self._senses.risk.reset(now_s)
             before = following.plan
             opening_m = following.follow(motion, self._speed(), ros_time_s)
             if following.plan is not None and following.plan is not before:
@@ -366,6 +371,7 @@ class Gate:
             command=command,
             gripper_opening_m=gripper_m,
             request_replan=request_replan,
+            commit=request_replan and _FORESEEN_TIMEOUT in self._modes.held,
             stop_driver=stop_driver,
             answers=answers,
             risk_would=would,

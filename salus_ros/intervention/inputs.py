@@ -96,6 +96,8 @@ class Decision:
     """Set when the gripper's command changes; the gripper is left as it is otherwise."""
     request_replan: bool = False
     """Ask the policy now for a fresh plan: once for each attempt to replan."""
+    commit: bool = False
+    """With it: the policy is to follow one of its samples, since their mean gets nowhere."""
     stop_driver: bool = False
     """Call the driver's own stop now: set once at each entry into an emergency stop."""
     second_writer: bool = False

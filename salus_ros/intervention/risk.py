@@ -21,6 +21,7 @@ _THRESHOLD_MIN: Final = 1e-3
 _HORIZON_ROUNDING_S: Final = 1e-6
 
 _SLOW: Final = Trigger(Mode.SLOW_DOWN, Cause.RISK)
+_LATE: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 _REPLAN_CAUSES: Final = {
     FailureType.DROP: Cause.FORESEEN_DROP,
     FailureType.MISS: Cause.FORESEEN_MISS,
@@ -46,17 +47,18 @@ class RiskJudge:
         self._settings = settings
         self.reset()
 
-    def reset(self, grace_until_s: float = -np.inf) -> None:
+    def reset(self, since_s: float = -np.inf) -> None:
         """Forget what was predicted: it was about a plan that has been given up.
 
         Args:
-            grace_until_s: until then, in the time of ``hear``, drops and misses are not acted on.
+            since_s: when the arm began to follow the next, in the time of ``hear``: for a while after it
+                only foreseen collisions are acted on.
         """
         self._verdict = NO_RISK
         self._rows: dict[Trigger, int] = {}
         self._slowing = False
         self._low_since_s: float | None = None
-        self._grace_until_s = grace_until_s
+        self._since_s = since_s
 
     @property
     def verdict(self) -> RiskVerdict:
@@ -87,8 +89,11 @@ class RiskJudge:
             trigger = Trigger(Mode.REPLAN, cause)
             if self._persists(trigger, bool(highest[failure] >= s.replan_risk), s.replan_persistence):
                 triggers.add(trigger)
-        if now_s < self._grace_until_s:
+        if now_s < self._since_s + s.replan_grace_s:
             triggers -= {Trigger(Mode.REPLAN, cause) for cause in _REPLAN_CAUSES.values()}
+        late = self._persists(_LATE, prediction.timeout_probability >= s.timeout_risk, s.timeout_persistence)
+        if late and now_s >= self._since_s + s.timeout_grace_s:
+            triggers.add(_LATE)
         lost = Trigger(Mode.ASSIST, Cause.OUT_OF_DISTRIBUTION)
         at_risk = prediction.out_of_distribution and level >= _AT_THRESHOLD
         if self._persists(lost, at_risk, s.assist_persistence):

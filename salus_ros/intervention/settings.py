@@ -147,6 +147,21 @@ class GateSettings(BaseModel):
     )
     stop_persistence: int = Field(2, ge=1, description="Predictions in a row before a protective stop.")
     replan_persistence: int = Field(3, ge=1, description="Predictions in a row before a replan.")
+    timeout_risk: float = Field(
+        0.9,
+        gt=0,
+        description="Probability of a time-out from which a new plan is asked for, of one sample of the "
+        "policy instead of the mean of all; above 1 never.",
+    )
+    timeout_persistence: int = Field(
+        6, ge=1, description="Predictions in a row before a replan because of a foreseen time-out."
+    )
+    timeout_grace_s: float = Field(
+        1.5,
+        ge=0,
+        description="A foreseen time-out is not acted on for this long after the arm began to follow: a plan "
+        "must have had the time to show where it leads [s].",
+    )
     assist_persistence: int = Field(
         6,
         ge=1,
@@ -182,9 +197,9 @@ class GateSettings(BaseModel):
     replan_attempts: int = Field(3, ge=0, description="Replans before a person is called.")
     when_replans_are_used_up: Literal["assist", "go_on"] = Field(
         "assist",
-        description="What a drop or miss that is still foreseen leads to then: a call for a person, or no "
-        "further replan, at the speed that the risk allows, until attempts are renewed. All else still "
-        "calls.",
+        description="What a drop, miss or time-out that is still foreseen leads to then: a call for a "
+        "person, or no further replan, at the speed that the risk allows, until attempts are renewed. All "
+        "else still calls.",
     )
     protective_stops: int = Field(2, ge=0, description="Protective stops before a person is called.")
     attempts_renew_s: float = Field(

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from salus_ros.errors import SalusError
-from salus_ros.policy.base import Policy
+from salus_ros.policy.base import Committing, Policy
 from salus_ros.types import Observation, PolicyOutput
 
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -43,6 +43,7 @@ class InferenceThread:
         """Counts resets: an inference begun before a reset is thrown away."""
         self._forgotten = 0
         self._seed: int | None = None
+        self._commit = False
         self._busy = False
         self._began_s = float("nan")
         self._given_up = False
@@ -79,11 +80,12 @@ class InferenceThread:
             self._waiting = observation
             self._condition.notify()
 
-    def reset(self, seed: int | None = None) -> None:
-        """Let the policy forget before its next inference; the one that runs is thrown away."""
+    def reset(self, seed: int | None = None, *, commit: bool = False) -> None:
+        """Let the policy forget, and commit if asked and able, before its next inference; the one that runs
+        is thrown away."""
         with self._condition:
             self._generation += 1
-            self._seed = seed
+            self._seed, self._commit = seed, commit
             self._waiting = None
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -105,10 +107,10 @@ class InferenceThread:
                     return
                 assert self._waiting is not None
                 observe, self._waiting = self._waiting, None
-                generation, seed = self._generation, self._seed
+                generation, seed, commit = self._generation, self._seed, self._commit
                 self._busy, self._began_s, self._given_up = True, time.monotonic(), False
             try:
-                self._infer(observe, generation, seed)
+                self._infer(observe, generation, seed, commit)
             except SalusError as error:
                 self._on_fault(str(error))
             except Exception as error:  # whatever a policy does, the node must live and say so
@@ -117,9 +119,13 @@ class InferenceThread:
                 with self._condition:
                     self._busy = False
 
-    def _infer(self, observe: Callable[[], Observation], generation: int, seed: int | None) -> None:
+    def _infer(
+        self, observe: Callable[[], Observation], generation: int, seed: int | None, commit: bool
+    ) -> None:
         if generation != self._forgotten:
             self._policy.reset() if seed is None else self._policy.reset(seed)
+            if commit and isinstance(self._policy, Committing):
+                self._policy.commit()
             self._forgotten = generation
         begun_s = time.perf_counter()
         output = self._policy.act(observe())

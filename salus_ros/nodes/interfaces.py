@@ -154,7 +154,10 @@ SERVICES: Final[dict[str, tuple[str, str]]] = {
     qos.EMERGENCY_STOP: ("std_srvs/srv/Trigger", "stops the arm and latches, until a reset"),
     qos.RESET: ("std_srvs/srv/Trigger", "a person leaves the emergency stop, when its cause is gone"),
     qos.RESOLVE_ASSISTANCE: ("salus_msgs/srv/ResolveAssistance", "a person answers: resume, retry or abort"),
-    qos.REQUEST_REPLAN: ("salus_msgs/srv/RequestReplan", "forget the past and sample afresh"),
+    qos.REQUEST_REPLAN: (
+        "salus_msgs/srv/RequestReplan",
+        "forget the past and sample afresh; commit to one sample when asked",
+    ),
     qos.SIM_RESET: ("salus_msgs/srv/ResetSimulation", "a new episode: seed, task, disturbance"),
     qos.DRIVER_STOP: ("std_srvs/srv/Trigger", "follow no command from now on"),
     qos.DRIVER_RESUME: ("std_srvs/srv/Trigger", "follow commands again"),

@@ -52,6 +52,19 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Committing(Protocol):
+    """What a policy of several samples has besides when it can follow one of them."""
+
+    def commit(self) -> None:
+        """Follow one sample at a time instead of the mean of all, until the next ``reset``.
+
+        The mean of two ways to go on may be none: down to the object and up for another try makes a hand
+        that hovers.
+        """
+        ...
+
+
+@runtime_checkable
 class Rewindable(Protocol):
     """What a policy has besides when it can go back to an earlier moment, as a simulator that looks ahead
     needs it."""

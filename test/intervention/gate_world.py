@@ -82,13 +82,14 @@ def prediction(
     drop: float = 0.0,
     miss: float = 0.0,
     out_of_distribution: bool = False,
+    timeout: float = 0.1,
 ) -> FailurePrediction:
     rows = [np.broadcast_to(np.asarray(value, float), (4,)) for value in (collision, drop, miss)]
     probability = np.array(rows)
     threshold = np.full(3, 0.5)
     risk = float(min(0.5 * (probability.max(axis=1) / threshold).max(), 1.0))
     return FailurePrediction(
-        stamp_s, sequence, HORIZONS_S, probability, 0.1, risk, FailureType.COLLISION, 0.5, risk >= 0.5,
+        stamp_s, sequence, HORIZONS_S, probability, timeout, risk, FailureType.COLLISION, 0.5, risk >= 0.5,
         threshold, out_of_distribution,
     )  # fmt: skip
 

@@ -368,6 +368,27 @@ def test_the_policy_is_asked_once_for_each_attempt() -> None:
     assert not any(asked)
 
 
+def test_for_a_foreseen_time_out_the_policy_is_asked_to_commit_and_nothing_is_driven_back() -> None:
+    gate = Ticked(timeout_grace_s=0.0, policy_deadline_s=9.0).following()
+    gate.policy_on = False
+    gate.risk = {"timeout": 1.0}
+    asked = gate.until(Mode.REPLAN)
+    assert (asked.state.cause, asked.request_replan, asked.commit) == (Cause.FORESEEN_TIMEOUT, True, True)
+    path = [asked, *gate.runs(100)]
+    assert not any(decision.request_replan or decision.commit for decision in path[1:]), "asked once"
+    assert path[-1].standing
+    places = np.array([decision.command.position_rad[0] for decision in path])
+    ahead = places[-1] - places[0]
+    assert (np.diff(places, axis=0) * np.sign(ahead) > -1e-9).all(), "it turned back on its way to rest"
+
+
+def test_for_any_other_replan_the_policy_is_not_asked_to_commit() -> None:
+    gate = Ticked(**WAITS).following()
+    gate.risk = {"miss": 1.0}
+    asked = gate.until(Mode.REPLAN)
+    assert asked.request_replan and not asked.commit
+
+
 def test_after_waiting_in_vain_and_after_the_next_activation_it_is_asked_again() -> None:
     gate = Ticked(replan_timeout_s=0.5, **WAITS).following()
     gate.policy_on = False

@@ -14,6 +14,7 @@ from salus_ros.types import Cause, Mode
 STOP = Trigger(Mode.PROTECTIVE_STOP, Cause.FORESEEN_COLLISION)
 SLOW = Trigger(Mode.SLOW_DOWN, Cause.RISK)
 MISS = Trigger(Mode.REPLAN, Cause.FORESEEN_MISS)
+LATE = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 LOST = Trigger(Mode.ASSIST, Cause.OUT_OF_DISTRIBUTION)
 TICK_S = 0.05
 
@@ -27,7 +28,7 @@ def judge(*values: dict, settings: GateSettings | None = None) -> RiskJudge:
 
 levels = st.floats(0.0, 1.0)
 histories = st.lists(
-    st.tuples(levels, levels, levels, levels, levels, levels, st.booleans()), min_size=1, max_size=25
+    st.tuples(levels, levels, levels, levels, levels, levels, st.booleans(), levels), min_size=1, max_size=25
 )
 
 
@@ -36,13 +37,15 @@ def test_more_risk_never_means_more_speed_nor_fewer_interventions(
     history: list[tuple], additions: list[float]
 ) -> None:
     low, high = RiskJudge(GateSettings()), RiskJudge(GateSettings())
-    for i, ((c2, c3, c4, c5, drop, miss, out), more) in enumerate(zip(history, additions, strict=False)):
+    for i, ((c2, c3, c4, c5, drop, miss, out, late), more) in enumerate(
+        zip(history, additions, strict=False)
+    ):
         collision = np.maximum.accumulate([c2, c3, c4, c5])
-        low.hear(prediction(float(i), 0, tuple(collision), drop, miss, out), TICK_S * i)
+        low.hear(prediction(float(i), 0, tuple(collision), drop, miss, out, late), TICK_S * i)
         raised = tuple(np.minimum(collision + more, 1.0))
-        high.hear(
-            prediction(float(i), 0, raised, min(drop + more, 1.0), min(miss + more, 1.0), out), TICK_S * i
-        )
+        others = (min(value + more, 1.0) for value in (drop, miss, late))
+        drop, miss, late = others
+        high.hear(prediction(float(i), 0, raised, drop, miss, out, late), TICK_S * i)
         assert high.verdict.speed <= low.verdict.speed
         assert high.verdict.triggers >= low.verdict.triggers
 
@@ -50,8 +53,8 @@ def test_more_risk_never_means_more_speed_nor_fewer_interventions(
 @given(histories)
 def test_only_learned_triggers_come_from_risk(history: list[tuple]) -> None:
     result = RiskJudge(GateSettings())
-    for i, (c2, _, _, c5, drop, miss, out) in enumerate(history):
-        result.hear(prediction(float(i), 0, (c2, c2, c5, c5), drop, miss, out), TICK_S * i)
+    for i, (c2, _, _, c5, drop, miss, out, late) in enumerate(history):
+        result.hear(prediction(float(i), 0, (c2, c2, c5, c5), drop, miss, out, late), TICK_S * i)
         assert result.verdict.triggers <= LEARNED
         assert 0.0 <= result.verdict.speed <= 1.0
 
@@ -77,6 +80,32 @@ def test_a_collision_far_ahead_only_slows() -> None:
 def test_a_miss_must_persist_before_a_replan() -> None:
     assert MISS not in judge(*[{"miss": 0.6}] * 2).verdict.triggers
     assert MISS in judge(*[{"miss": 0.6}] * 3).verdict.triggers
+
+
+def test_a_time_out_must_persist_before_a_replan_and_slows_nothing_down() -> None:
+    s = GateSettings()
+    enough = s.timeout_persistence
+    assert judge(*[{"timeout": s.timeout_risk}] * (enough - 1)).verdict.triggers == frozenset()
+    verdict = judge(*[{"timeout": s.timeout_risk}] * enough).verdict
+    assert (verdict.triggers, verdict.speed) == ({LATE}, 1.0)
+    again = judge(*[{"timeout": 1.0}] * (enough - 1), {}, *[{"timeout": 1.0}] * (enough - 1))
+    assert LATE not in again.verdict.triggers
+    assert LATE not in judge(*[{"timeout": s.timeout_risk - 1e-9}] * 50).verdict.triggers
+    assert LATE not in judge(*[{"timeout": float("nan")}] * 50).verdict.triggers
+    assert (
+        LATE not in judge(*[{"timeout": 1.0}] * 50, settings=GateSettings(timeout_risk=1.1)).verdict.triggers
+    )
+
+
+def test_a_plan_has_its_time_before_a_time_out_is_acted_on() -> None:
+    settings = GateSettings(timeout_grace_s=0.5, timeout_persistence=1)
+    result = RiskJudge(settings)
+    result.reset(1.0)
+    for now_s in (1.1, 1.49):
+        result.hear(prediction(now_s, timeout=1.0), now_s)
+        assert result.verdict.triggers == frozenset(), now_s
+    result.hear(prediction(1.5, timeout=1.0), 1.5)
+    assert result.verdict.triggers == {LATE}
 
 
 def test_out_of_the_training_data_alone_calls_nobody() -> None:
@@ -109,7 +138,8 @@ def test_a_latch_on_foreseen_collisions_is_an_emergency_stop() -> None:
 
 def test_the_grace_after_a_replan_spares_misses_but_no_collision() -> None:
     result = RiskJudge(GateSettings())
-    result.reset(grace_until_s=1.0)
+    since_s = 1.0 - GateSettings().replan_grace_s
+    result.reset(since_s)
     for i in range(5):
         result.hear(prediction(float(i), miss=0.9, collision=0.9), TICK_S * i)
     assert MISS not in result.verdict.triggers
@@ -244,7 +274,7 @@ def test_after_a_reset_nothing_that_was_predicted_counts() -> None:
 
 def test_the_grace_ends_at_its_time() -> None:
     result = RiskJudge(GateSettings(replan_persistence=1))
-    result.reset(grace_until_s=1.0)
+    result.reset(0.5)
     for now_s, spared in ((0.99, True), (1.0, False)):
         result.hear(prediction(0.0, miss=0.6, drop=0.6), now_s)
         assert (MISS not in result.verdict.triggers) is spared

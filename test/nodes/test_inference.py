@@ -29,12 +29,17 @@ class Policy:
         self.permission = threading.Semaphore(0)
         self.begun = threading.Semaphore(0)
         self.resets: list[int | None] = []
+        self.commitments = 0
         self.sequence = 0
         self.value = 0.0
         self.error: Exception | None = None
 
     def reset(self, seed: int | None = None) -> None:
         self.resets.append(seed)
+
+    def commit(self) -> None:
+        assert self.resets, "it is to forget first"
+        self.commitments += 1
 
     def act(self, observation: Observation) -> PolicyOutput:
         self.begun.release()
@@ -57,9 +62,15 @@ class Policy:
         )
 
 
+class PolicyOfOneSample(Policy):
+    """Has nothing to commit to."""
+
+    commit = None  # type: ignore[assignment]
+
+
 class Bench:
-    def __init__(self) -> None:
-        self.policy = Policy()
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
         self.outputs: list[PolicyOutput] = []
         self.faults: list[str] = []
         self.answered = threading.Semaphore(0)
@@ -85,9 +96,9 @@ class Bench:
         assert self.answered.acquire(timeout=WAIT_S), "neither an output nor a fault came"
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
+@pytest.fixture(params=[Policy])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = Bench(request.param())
     yield made
     for _ in range(10):
         made.policy.permission.release()
@@ -128,6 +139,26 @@ def test_the_policy_forgets_once_for_each_reset(bench: Bench) -> None:
         bench.submit(stamp_s)
         bench.let_one_finish()
     assert bench.policy.resets == [None]
+
+
+def test_the_policy_commits_once_after_a_reset_that_asks_for_it_and_after_no_other(bench: Bench) -> None:
+    bench.thread.reset(commit=True)
+    for stamp_s in (1.0, 2.0):
+        bench.submit(stamp_s)
+        bench.let_one_finish()
+    assert bench.policy.commitments == 1
+    bench.thread.reset()
+    bench.submit(3.0)
+    bench.let_one_finish()
+    assert (bench.policy.commitments, bench.policy.resets) == (1, [None, None])
+
+
+@pytest.mark.parametrize("bench", [PolicyOfOneSample], indirect=True)
+def test_a_policy_of_one_sample_is_only_reset(bench: Bench) -> None:
+    bench.thread.reset(commit=True)
+    bench.submit(1.0)
+    bench.let_one_finish()
+    assert (len(bench.outputs), bench.faults, bench.policy.resets) == (1, [], [None])
 
 
 def test_the_time_taken_is_filled_in(bench: Bench) -> None:

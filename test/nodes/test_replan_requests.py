@@ -26,10 +26,11 @@ from salus_ros.types import Mode
 REACT_S = 10.0
 
 
-def deciding(mode: Mode, *, request_replan: bool = False) -> Decision:
+def deciding(mode: Mode, *, request_replan: bool = False, commit: bool = False) -> Decision:
     """What the gate says in this mode."""
     decision = World().step()
-    return replace(decision, state=replace(decision.state, mode=mode), request_replan=request_replan)
+    state = replace(decision.state, mode=mode)
+    return replace(decision, state=state, request_replan=request_replan, commit=commit)
 
 
 @pytest.fixture
@@ -58,6 +59,26 @@ def test_a_policy_that_never_answers_leaves_a_bounded_number_of_open_requests(no
     for now_s in np.arange(0.5, 50.0, 0.5):
         assert requests.follow_up(deciding(Mode.HOLD), float(now_s), 0.5)
     assert requests.pending == OPEN_MAX
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_request_that_is_repeated_asks_for_the_same_as_the_first(node: GuardedNode, commit: bool) -> None:
+    asked: list[bool] = []
+
+    def refuse(request: Any, response: Any) -> Any:
+        asked.append(request.commit)
+        return response
+
+    requests, executor = served(node, refuse)
+    for number, wanted in enumerate((True, False)):
+        decision = deciding(Mode.REPLAN, request_replan=wanted, commit=wanted and commit)
+        assert requests.follow_up(decision, 1.0 * number, 0.5)
+        end_s = time.monotonic() + REACT_S
+        while requests.pending:
+            assert time.monotonic() < end_s, "the policy's answer did not come"
+            executor.spin_once(timeout_sec=0.01)
+    executor.shutdown()
+    assert asked == [commit, commit]
 
 
 @pytest.mark.parametrize("accepted", [True, False])

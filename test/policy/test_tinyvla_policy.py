@@ -9,6 +9,7 @@ import torch
 from salus_ros.errors import SalusError
 from salus_ros.policy.base import Policy
 from salus_ros.policy.registry import load_policy, policy_names
+from salus_ros.policy.tinyvla.policy import OUTPUTS_KEPT_TO
 
 from .small import INSTRUCTIONS, observation, write_checkpoint
 
@@ -75,6 +76,37 @@ def test_a_reset_samples_afresh_and_keeps_counting(policy):
     second = policy.act(observation())
     assert second.sequence == first.sequence + 1
     assert np.abs(first.samples - second.samples).max() > 0
+
+
+def test_a_committed_policy_follows_one_sample_for_a_while_then_another_until_the_reset(policy):
+    free = policy.act(observation())
+    policy.commit()
+    plans = [policy.act(observation()) for _ in range(2 * OUTPUTS_KEPT_TO)]
+    for plan in plans:
+        np.testing.assert_array_equal(plan.samples, free.samples)
+    first, second = plans[:OUTPUTS_KEPT_TO], plans[OUTPUTS_KEPT_TO:]
+    for part in (first, second):
+        assert len({plan.chunk.joint_position_rad.tobytes() for plan in part}) == 1
+    each = {plans[i].chunk.joint_position_rad.tobytes() for i in (0, -1)}
+    assert free.chunk.joint_position_rad.tobytes() not in each
+    policy.reset(seed=3)
+    plan = policy.act(observation())
+    policy.reset(seed=3)
+    policy.commit()
+    policy.reset(seed=3)
+    np.testing.assert_array_equal(
+        policy.act(observation()).chunk.joint_position_rad, plan.chunk.joint_position_rad
+    )
+
+
+def test_a_committed_policy_that_goes_back_follows_the_same_samples_again(policy):
+    policy.commit()
+    policy.act(observation())
+    moment = policy.save()
+    once = [policy.act(observation()).chunk.joint_position_rad for _ in range(OUTPUTS_KEPT_TO + 1)]
+    policy.restore(moment)
+    again = [policy.act(observation()).chunk.joint_position_rad for _ in range(OUTPUTS_KEPT_TO + 1)]
+    np.testing.assert_array_equal(once, again)
 
 
 def test_members_start_from_the_same_noise(policy):

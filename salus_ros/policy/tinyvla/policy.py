@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,11 @@ from salus_ros.types import ActionChunk, Floats, Floats32, Observation, PolicyOu
 
 URDF = "urdf/salus_arm.urdf"
 
-_Saved = tuple[tuple[int, ActionChunk | None], torch.Tensor, torch.Tensor]
+_Saved = tuple[tuple[int, ActionChunk | None], torch.Tensor, torch.Tensor, tuple[bool, int, int]]
+
+OUTPUTS_KEPT_TO: Final = 8
+"""Outputs over which a committed policy follows the same sample: long enough to leave the place where it
+hovered, 1.6 s at 5 Hz, and short enough to try another before the time is over."""
 """Moment of the outputs, generator, noise."""
 
 
@@ -55,8 +59,8 @@ class TinyVlaPolicy:
     """An ensemble of K TinyVLA members on one vision pass, S draws each.
 
     The arm is given the mean over all members and draws; the gripper, whose opening jumps,
-    the median. The noise stays the same from one inference to the next until ``reset``, so
-    that consecutive chunks differ by what was seen, not by luck.
+    the median; a committed policy gives both of one draw. The noise stays the same from one inference to the
+    next until ``reset``, so that consecutive chunks differ by what was seen, not by luck.
     """
 
     name = "tinyvla"
@@ -100,6 +104,7 @@ class TinyVlaPolicy:
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._noise = torch.empty(0)
         self._aggregation = TemporalAggregation(self.action_period_s)
+        self._committed, self._outputs_left, self._followed = False, 0, 0
         self.reset()
 
     @classmethod
@@ -119,16 +124,23 @@ class TinyVlaPolicy:
             self._generator.manual_seed(seed)
         shape = (self.settings.draws, 1, self.config.chunk_size, self.config.action_dim)
         self._noise = torch.randn(shape, generator=self._generator)
+        self._committed = False
         self._outputs.forget()
         self._aggregation.reset()
 
+    def commit(self) -> None:
+        """See ``Committing.commit``: one draw of one member at a time, each for ``OUTPUTS_KEPT_TO``."""
+        self._committed, self._outputs_left = True, 0
+
     def save(self) -> object:
         """See ``Rewindable.save``."""
-        return self._outputs.save(), self._generator.get_state(), self._noise
+        commitment = self._committed, self._outputs_left, self._followed
+        return self._outputs.save(), self._generator.get_state(), self._noise, commitment
 
     def restore(self, state: object) -> None:
         """See ``Rewindable.restore``."""
-        moment, generator, self._noise = cast(_Saved, state)
+        moment, generator, self._noise, commitment = cast(_Saved, state)
+        self._committed, self._outputs_left, self._followed = commitment
         self._outputs.restore(moment)
         self._generator.set_state(generator)
 
@@ -161,6 +173,8 @@ class TinyVlaPolicy:
         normalisation = "per_step" if self.config.head == "act" else extensions.action_normalisation
         every = self._loaded.statistics.actions(samples, normalisation)
         every = every.reshape(-1, *samples.shape[2:]).astype(np.float64)
+        if self._committed:
+            every = every[[self._sample(len(every))]]
         mean = every.mean(axis=0)
         opening = np.median(every[..., actions.GRIPPER], axis=0)
         if self.settings.temporal_aggregation:
@@ -181,6 +195,14 @@ class TinyVlaPolicy:
             self.action_period_s,
             self._ik,
         )
+
+    def _sample(self, count: int) -> int:
+        """Which of so many samples a committed policy follows."""
+        if self._outputs_left == 0:
+            self._followed = int(torch.randint(count, (1,), generator=self._generator))
+            self._outputs_left = OUTPUTS_KEPT_TO
+        self._outputs_left -= 1
+        return self._followed
 
     def _pixels(self, observation: Observation) -> torch.Tensor:
         missing = [name for name in self._cameras if name not in observation.images]
