@@ -65,6 +65,10 @@ class PlainJudge:
         """The failure that is foreseen, and its probability at each horizon."""
         return FailureType.COLLISION, CALM
 
+    def _foresee_timeout(self, now_s: float) -> float:
+        """The probability of a time-out."""
+        return 0.0
+
     def _say(self, now_s: float, failure: FailureType, level: Floats) -> FailurePrediction:
         probability = np.zeros((len(FailureType), len(HORIZONS_S)))
         probability[failure] = level
@@ -74,7 +78,7 @@ class PlainJudge:
             sequence=self._sequence,
             horizons_s=HORIZONS_S,
             probability=probability,
-            timeout_probability=0.0,
+            timeout_probability=self._foresee_timeout(now_s),
             risk=risk,
             risk_type=failure,
             risk_horizon_s=HORIZONS_S[-1],

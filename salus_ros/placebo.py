@@ -23,6 +23,7 @@ class PlaceboSettings(BaseModel):
     collision_share: float = Field(
         0.3, ge=0, le=1, description="Share of alarms that foresee a collision, the others a drop or a miss."
     )
+    timeout_rate_per_s: float = Field(0.0, ge=0, description="Onsets of a foreseen time-out [1/s].")
     duration_s: float = Field(0.4, gt=0, description="How long each of them lasts [s].")
     period_s: float = Field(0.05, gt=0, description="Time between two predictions, for the rates [s].")
 
@@ -42,7 +43,9 @@ class RandomTrigger(PlainJudge):
         """Starts again with the same seed."""
         super().reset()
         self._random = np.random.default_rng([self._seed, 0x9A1ACEB0])
-        self._until_s = -np.inf
+        # Of their own, so that the rest is drawn as without time-outs.
+        self._random_timeouts = np.random.default_rng([self._seed, 0x9A1ACEB1])
+        self._until_s = self._timeout_until_s = -np.inf
         self._level = 0.0
         self._type = FailureType.COLLISION
 
@@ -56,6 +59,13 @@ class RandomTrigger(PlainJudge):
             elif draw < (settings.alarm_rate_per_s + settings.slow_rate_per_s) * settings.period_s:
                 self._begin(now_s, self.SLOW_LEVEL)
         return self._type, np.full(len(HORIZONS_S), self._level)
+
+    def _foresee_timeout(self, now_s: float) -> float:
+        settings = self._settings
+        begins = self._random_timeouts.random() < settings.timeout_rate_per_s * settings.period_s
+        if begins and now_s >= self._timeout_until_s:
+            self._timeout_until_s = now_s + settings.duration_s
+        return 1.0 if now_s < self._timeout_until_s else 0.0
 
     def _begin(self, now_s: float, level: float) -> None:
         self._until_s = now_s + self._settings.duration_s

@@ -7,8 +7,10 @@ from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.data.recorder import EpisodeRecorder
 from salus_ros.errors import SalusError
 from salus_ros.judges import EffortThreshold, NoiseThreshold, PlainJudge, fit_controls
+from salus_ros.placebo import PlaceboSettings, RandomTrigger
 from salus_ros.types import (
     ActionChunk,
+    FailurePrediction,
     FailureType,
     Floats,
     PolicyOutput,
@@ -78,6 +80,27 @@ def test_noise_is_the_same_for_the_same_seed_and_after_a_reset() -> None:
     first.reset()
     assert [first.draw() for _ in range(20)] == drawn
     assert [other.draw() for _ in range(20)] != drawn
+
+
+def _heard(judge: PlainJudge, until_s: float) -> list[FailurePrediction]:
+    judge.reset()
+    judge.observe_policy(_output())
+    said = [judge.predict(float(now_s)) for now_s in np.arange(0.0, until_s, 0.05)]
+    return [prediction for prediction in said if prediction is not None]
+
+
+def test_a_placebo_foresees_time_outs_at_its_rate_and_all_else_as_without_them() -> None:
+    without = _heard(RandomTrigger(5), 400.0)
+    placebo = RandomTrigger(5, PlaceboSettings(timeout_rate_per_s=0.1, duration_s=0.4))
+    late = _heard(placebo, 400.0)
+    for a, b in zip(without, late, strict=True):
+        np.testing.assert_array_equal(a.probability, b.probability)
+    assert {prediction.timeout_probability for prediction in without} == {0.0}
+    level = np.array([prediction.timeout_probability for prediction in late])
+    onsets = int((np.diff(level) > 0).sum())
+    assert 25 <= onsets <= 55, "40 are due in 400 s"
+    assert level.sum() * 0.05 == pytest.approx(0.4 * onsets, abs=0.5)
+    np.testing.assert_array_equal(level, [p.timeout_probability for p in _heard(placebo, 400.0)])
 
 
 def test_thresholds_are_the_conformal_rank_of_the_successes() -> None:

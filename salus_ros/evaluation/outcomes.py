@@ -21,6 +21,7 @@ FORESIGHT_CAUSES = frozenset(
         Cause.FORESEEN_COLLISION,
         Cause.FORESEEN_DROP,
         Cause.FORESEEN_MISS,
+        Cause.FORESEEN_TIMEOUT,
         Cause.OUT_OF_DISTRIBUTION,
     }
 )

@@ -25,7 +25,7 @@ from salus_ros.evaluation.statistics import (
 )
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.placebo import PlaceboSettings
-from salus_ros.types import FailureType, Mode
+from salus_ros.types import Cause, FailureType, Mode
 
 STREAMS = ("predictions", "interventions")
 """What the numbers need of an episode that is not drawn."""
@@ -36,12 +36,14 @@ def matched_placebo(salus: ArmSummary) -> PlaceboSettings:
     moving_s = sum(e.end_s - e.start_s for e in salus.episodes)
     foreseen = [i for e in salus.episodes for i in e.interventions if i.from_foresight]
     slow = sum(i.highest_mode is Mode.SLOW_DOWN for i in foreseen)
+    late = sum(Cause.FORESEEN_TIMEOUT in i.causes for i in foreseen)
     stops = sum(i.highest_mode is Mode.PROTECTIVE_STOP for i in foreseen)
-    alarms = len(foreseen) - slow
+    alarms = max(len(foreseen) - slow - late, 0)
     return PlaceboSettings(
         slow_rate_per_s=slow / max(moving_s, 1.0),
         alarm_rate_per_s=alarms / max(moving_s, 1.0),
-        collision_share=stops / alarms if alarms else 0.3,
+        collision_share=min(stops / alarms, 1.0) if alarms else 0.3,
+        timeout_rate_per_s=late / max(moving_s, 1.0),
     )
 
 

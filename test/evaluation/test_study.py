@@ -49,12 +49,14 @@ def test_the_placebo_intervenes_as_often_and_in_the_same_kinds(make_episode: Mak
         (2.0, 2.4, Mode.PROTECTIVE_STOP, Cause.FORESEEN_COLLISION, 0.0),
         (3.0, 3.4, Mode.REPLAN, Cause.FORESEEN_DROP, 0.0),
         (4.0, 4.4, Mode.HOLD, Cause.POLICY_LATE, 0.0),
+        (4.5, 4.9, Mode.REPLAN, Cause.FORESEEN_TIMEOUT, 0.0),
     )
     arm = summarise_arm(Arm("salus", (make_episode(1, 5.0, modes=modes), make_episode(2, 5.0))))
     placebo = matched_placebo(arm)
     assert placebo.slow_rate_per_s == pytest.approx(1 / 10)
     assert placebo.alarm_rate_per_s == pytest.approx(2 / 10), "a late policy is no foresight"
     assert placebo.collision_share == pytest.approx(0.5)
+    assert placebo.timeout_rate_per_s == pytest.approx(1 / 10)
 
 
 def test_a_salus_that_never_intervened_has_a_placebo_that_never_does(make_episode: Make) -> None:
