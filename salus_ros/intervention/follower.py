@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 
 from salus_ros.intervention.path import JointPath
+from salus_ros.intervention.settings import GateSettings
 from salus_ros.intervention.stop import SOONEST_S, SpeedProfile, brake, rest_due_s
+from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats, JointTrajectory
 
 _GRID_S: Final = 0.01
@@ -42,6 +44,20 @@ class MotionLimits:
     speeding_up_rate_s: float
     period_s: float
     lead_s: float
+
+    @classmethod
+    def of(cls, arm: ArmModel, settings: GateSettings) -> MotionLimits:
+        """The shares of the arm's limits that the settings allow."""
+        s = settings
+        return cls(
+            arm.velocity_limit_rad_s * s.velocity_fraction,
+            arm.acceleration_limit_rad_s2 * s.acceleration_fraction,
+            s.braking_share,
+            s.braking_rate_max_s,
+            s.speeding_up_rate_s,
+            s.period_s,
+            s.lead_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)

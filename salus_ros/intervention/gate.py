@@ -65,24 +65,9 @@ class Gate:
         self.settings = s = settings
         self._arm = arm
         self._limits = Limits(arm, s.position_margin_rad, s.workspace_lower_m, s.workspace_upper_m)
-        self._motion_limits = MotionLimits(
-            arm.velocity_limit_rad_s * s.velocity_fraction,
-            arm.acceleration_limit_rad_s2 * s.acceleration_fraction,
-            s.braking_share,
-            s.braking_rate_max_s,
-            s.speeding_up_rate_s,
-            s.period_s,
-            s.lead_s,
-        )
-        self._entry_rules = EntryRules(s.blend_s, s.blend_rad, s.entry_window_s, s.entry_time_weight_rad_s)
-        self._mode_settings = ModeSettings(
-            s.hold_off_s,
-            s.replan_attempts,
-            s.protective_stops,
-            s.attempts_renew_s,
-            s.replan_timeout_s,
-            s.assist_timeout_s,
-        )
+        self._motion_limits = MotionLimits.of(arm, settings)
+        self._entry_rules = EntryRules.of(settings)
+        self._mode_settings = ModeSettings.of(settings)
         self._senses = Senses(settings, arm, self._limits)
         self._following = Following(settings, self._senses)
         self._standing = Standing(settings, self._senses, self._limits)

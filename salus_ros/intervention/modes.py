@@ -6,11 +6,12 @@ A pure function over a small frozen state, so that all of it can be explored. Pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from salus_ros.intervention.inputs import RequestKind
 from salus_ros.intervention.rules import FOLLOWING, NEWER_PLAN, RULES, WHEN_INACTIVE, Clear, Trigger
+from salus_ros.intervention.settings import GateSettings
 from salus_ros.types import Cause, Mode
 
 _AFTER_STOP: Final = Trigger(Mode.REPLAN, Cause.AFTER_STOP)
@@ -28,6 +29,11 @@ class ModeSettings:
     attempts_renew_s: float
     replan_timeout_s: float
     assist_timeout_s: float
+
+    @classmethod
+    def of(cls, settings: GateSettings) -> ModeSettings:
+        """Those of the settings."""
+        return cls(**{each.name: getattr(settings, each.name) for each in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)

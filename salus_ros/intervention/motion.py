@@ -10,6 +10,7 @@ import numpy as np
 from salus_ros.intervention.follower import Follower, MotionLimits
 from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.path import JointPath
+from salus_ros.intervention.settings import GateSettings
 from salus_ros.intervention.stop import RestMove, rest_move
 from salus_ros.types import Floats, JointTrajectory
 
@@ -31,6 +32,12 @@ class EntryRules:
     blend_rad: float
     window_s: float
     time_weight_rad_s: float
+
+    @classmethod
+    def of(cls, settings: GateSettings) -> EntryRules:
+        """Those of the settings."""
+        s = settings
+        return cls(s.blend_s, s.blend_rad, s.entry_window_s, s.entry_time_weight_rad_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 from gate_world import ARM, HOME
-from told import PERIOD_S, REST, arm_at, motion_limits, turned
+from told import PERIOD_S, REST, arm_at, turned
 
+from salus_ros.intervention.follower import MotionLimits
 from salus_ros.intervention.motion import ArmMotion
 from salus_ros.intervention.path import JointPath, spline
 from salus_ros.intervention.settings import GateSettings
@@ -291,7 +292,7 @@ def test_a_rest_elsewhere_leaves_the_path_and_takes_the_velocity_away_within_the
     assert sent.time_from_start_s[-1] == pytest.approx(duration_s)
     motion.advance(1e-5)
     assert motion.position == pytest.approx(position + 1e-5 * velocity, abs=1e-7)
-    limits = motion_limits(GateSettings())
+    limits = MotionLimits.of(ARM, GateSettings())
     before = motion.velocity
     for _ in range(round(duration_s / 1e-3) + 1):
         motion.advance(1e-3)

@@ -29,24 +29,10 @@ def limits_of(settings: GateSettings) -> Limits:
     return Limits(ARM, s.position_margin_rad, s.workspace_lower_m, s.workspace_upper_m)
 
 
-def motion_limits(settings: GateSettings) -> MotionLimits:
-    s = settings
-    return MotionLimits(
-        ARM.velocity_limit_rad_s * s.velocity_fraction,
-        ARM.acceleration_limit_rad_s2 * s.acceleration_fraction,
-        s.braking_share,
-        s.braking_rate_max_s,
-        s.speeding_up_rate_s,
-        s.period_s,
-        s.lead_s,
-    )
-
-
 def arm_at(position: Floats = HOME, settings: GateSettings | None = None) -> ArmMotion:
     """An arm that holds a position and has come to rest there."""
     s = settings or GateSettings()
-    entry = EntryRules(s.blend_s, s.blend_rad, s.entry_window_s, s.entry_time_weight_rad_s)
-    motion = ArmMotion(position, motion_limits(s), limits_of(s), entry)
+    motion = ArmMotion(position, MotionLimits.of(ARM, s), limits_of(s), EntryRules.of(s))
     motion.advance(1.0)
     return motion
 
