@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from salus_ros.intervention.rules import FOLLOWING
 from salus_ros.judges import PlainJudge
-from salus_ros.types import HORIZONS_S, FailureType, Floats
+from salus_ros.types import HORIZONS_S, FailureType, Floats, InterventionState
 
 
 class PlaceboSettings(BaseModel):
@@ -45,9 +46,15 @@ class RandomTrigger(PlainJudge):
         self._random = np.random.default_rng([self._seed, 0x9A1ACEB0])
         # Of their own, so that the rest is drawn as without time-outs.
         self._random_timeouts = np.random.default_rng([self._seed, 0x9A1ACEB1])
-        self._until_s = self._timeout_until_s = -np.inf
+        self._until_s = -np.inf
         self._level = 0.0
+        self._late = False
         self._type = FailureType.COLLISION
+
+    def observe_intervention(self, state: InterventionState) -> None:
+        """A time-out is foreseen until the gate acts: it spares each plan for a while, and would else make
+        fewer replans than the rate says."""
+        self._late &= state.mode in FOLLOWING
 
     def _foresee(self, now_s: float) -> tuple[FailureType, Floats]:
         settings = self._settings
@@ -62,10 +69,8 @@ class RandomTrigger(PlainJudge):
 
     def _foresee_timeout(self, now_s: float) -> float:
         settings = self._settings
-        begins = self._random_timeouts.random() < settings.timeout_rate_per_s * settings.period_s
-        if begins and now_s >= self._timeout_until_s:
-            self._timeout_until_s = now_s + settings.duration_s
-        return 1.0 if now_s < self._timeout_until_s else 0.0
+        self._late |= self._random_timeouts.random() < settings.timeout_rate_per_s * settings.period_s
+        return float(self._late)
 
     def _begin(self, now_s: float, level: float) -> None:
         self._until_s = now_s + self._settings.duration_s

@@ -10,9 +10,12 @@ from salus_ros.judges import EffortThreshold, NoiseThreshold, PlainJudge, fit_co
 from salus_ros.placebo import PlaceboSettings, RandomTrigger
 from salus_ros.types import (
     ActionChunk,
+    Cause,
     FailurePrediction,
     FailureType,
     Floats,
+    InterventionState,
+    Mode,
     PolicyOutput,
     RobotState,
     Uncertainty,
@@ -82,25 +85,34 @@ def test_noise_is_the_same_for_the_same_seed_and_after_a_reset() -> None:
     assert [other.draw() for _ in range(20)] != drawn
 
 
-def _heard(judge: PlainJudge, until_s: float) -> list[FailurePrediction]:
+def _heard(judge: PlainJudge, until_s: float, *, acts: bool = False) -> list[FailurePrediction]:
+    """What it says; the gate ``acts`` on a foreseen time-out at once, or follows all the time."""
     judge.reset()
     judge.observe_policy(_output())
-    said = [judge.predict(float(now_s)) for now_s in np.arange(0.0, until_s, 0.05)]
-    return [prediction for prediction in said if prediction is not None]
+    said = []
+    for now_s in np.arange(0.0, until_s, 0.05):
+        prediction = judge.predict(float(now_s))
+        assert prediction is not None
+        said.append(prediction)
+        replans = acts and prediction.timeout_probability > 0.5
+        mode = Mode.REPLAN if replans else Mode.NOMINAL
+        judge.observe_intervention(InterventionState(float(now_s), mode, Cause.NONE, "", 1.0, 4, 0.0, 0.0))
+    return said
 
 
 def test_a_placebo_foresees_time_outs_at_its_rate_and_all_else_as_without_them() -> None:
     without = _heard(RandomTrigger(5), 400.0)
-    placebo = RandomTrigger(5, PlaceboSettings(timeout_rate_per_s=0.1, duration_s=0.4))
-    late = _heard(placebo, 400.0)
+    placebo = RandomTrigger(5, PlaceboSettings(timeout_rate_per_s=0.1))
+    late = _heard(placebo, 400.0, acts=True)
     for a, b in zip(without, late, strict=True):
         np.testing.assert_array_equal(a.probability, b.probability)
     assert {prediction.timeout_probability for prediction in without} == {0.0}
-    level = np.array([prediction.timeout_probability for prediction in late])
-    onsets = int((np.diff(level) > 0).sum())
-    assert 25 <= onsets <= 55, "40 are due in 400 s"
-    assert level.sum() * 0.05 == pytest.approx(0.4 * onsets, abs=0.5)
-    np.testing.assert_array_equal(level, [p.timeout_probability for p in _heard(placebo, 400.0)])
+    level = [prediction.timeout_probability for prediction in late]
+    assert 25 <= level.count(1.0) <= 55, "40 are due in 400 s, and each is acted on at once"
+    assert level == [p.timeout_probability for p in _heard(placebo, 400.0, acts=True)]
+    patient = [prediction.timeout_probability for prediction in _heard(placebo, 400.0)]
+    first = level.index(1.0)
+    assert patient == [0.0] * first + [1.0] * (len(patient) - first), "it lasts until the gate acts"
 
 
 def test_thresholds_are_the_conformal_rank_of_the_successes() -> None:

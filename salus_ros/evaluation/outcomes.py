@@ -27,6 +27,9 @@ FORESIGHT_CAUSES = frozenset(
 )
 """Interventions with one of these causes come from learned risk; others from facts or persons."""
 
+ALARM_CAUSES = FORESIGHT_CAUSES - {Cause.RISK, Cause.FORESEEN_TIMEOUT}
+"""Those that an alarm about the next half second leads to."""
+
 INTERVENING = tuple(mode for mode in Mode if mode > Mode.NOMINAL)
 ASKS_FOR_A_PERSON = frozenset({Mode.ASSIST, Mode.EMERGENCY_STOP})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from salus_ros.evaluation.outcomes import EpisodeSummary, Intervention, Result
+from salus_ros.evaluation.outcomes import ALARM_CAUSES, EpisodeSummary, Intervention, Result
 from salus_ros.evaluation.statistics import Estimate, clopper_pearson
 from salus_ros.types import Cause, FailureType, Mode
 
@@ -37,7 +37,7 @@ def _went_well(episode: EpisodeSummary, intervention: Intervention) -> bool:
     until_s = intervention.end_s + ATTEMPT_S
     failed = any(intervention.start_s < onset.time_s <= until_s for onset in episode.onsets)
     again = any(
-        other.from_foresight
+        bool(other.causes & ALARM_CAUSES)
         and other.highest_mode >= Mode.REPLAN
         and intervention.start_s < other.start_s <= until_s
         for other in episode.interventions

@@ -14,7 +14,7 @@ import numpy as np
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.arms import ARMS, CONTROLS, LISTENS, LIVE, REMEDIES, Setup
 from salus_ros.evaluation.comparison import ArmSummary, compare, harm_beyond_luck, paired, share_of_gain
-from salus_ros.evaluation.outcomes import EpisodeSummary, Result
+from salus_ros.evaluation.outcomes import ALARM_CAUSES, FORESIGHT_CAUSES, EpisodeSummary, Result
 from salus_ros.evaluation.second_attempts import second_attempts
 from salus_ros.evaluation.statistics import (
     Estimate,
@@ -35,14 +35,15 @@ def matched_placebo(salus: ArmSummary) -> PlaceboSettings:
     """A placebo that intervenes as often, and in the same kinds, as SALUS did on these seeds."""
     moving_s = sum(e.end_s - e.start_s for e in salus.episodes)
     foreseen = [i for e in salus.episodes for i in e.interventions if i.from_foresight]
-    slow = sum(i.highest_mode is Mode.SLOW_DOWN for i in foreseen)
+    # One intervention may have several causes, one after another.
+    slow = sum(i.causes & FORESIGHT_CAUSES == {Cause.RISK} for i in foreseen)
     late = sum(Cause.FORESEEN_TIMEOUT in i.causes for i in foreseen)
-    stops = sum(i.highest_mode is Mode.PROTECTIVE_STOP for i in foreseen)
-    alarms = max(len(foreseen) - slow - late, 0)
+    stops = sum(Cause.FORESEEN_COLLISION in i.causes for i in foreseen)
+    alarms = sum(bool(i.causes & ALARM_CAUSES) for i in foreseen)
     return PlaceboSettings(
         slow_rate_per_s=slow / max(moving_s, 1.0),
         alarm_rate_per_s=alarms / max(moving_s, 1.0),
-        collision_share=min(stops / alarms, 1.0) if alarms else 0.3,
+        collision_share=stops / alarms if alarms else 0.3,
         timeout_rate_per_s=late / max(moving_s, 1.0),
     )
 

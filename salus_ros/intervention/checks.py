@@ -68,6 +68,8 @@ def prediction(value: FailurePrediction) -> str:
         return "prediction: stamp or horizons are not finite"
     if not (_within_one(value.probability) and _within_one(value.threshold)):
         return "prediction: probabilities or thresholds are not within 0 and 1"
+    if not (math.isnan(value.timeout_probability) or 0.0 <= value.timeout_probability <= 1.0):
+        return "prediction: the probability of a time-out is neither within 0 and 1 nor left out (NaN)"
     if not 0.0 <= value.risk <= 1.0:
         return "prediction: the risk is not within 0 and 1"
     return ""

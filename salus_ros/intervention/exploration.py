@@ -7,7 +7,7 @@ interactive page are made from the same edges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,12 +30,16 @@ SETTINGS: Final = ModeSettings(
 
 SLOW: Final = Trigger(Mode.SLOW_DOWN, Cause.RISK)
 MISS: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_MISS)
+LATE_TASK: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 CONTACT: Final = Trigger(Mode.ASSIST, Cause.CONTACT)
 LATE: Final = Trigger(Mode.HOLD, Cause.POLICY_LATE)
 COLLISION: Final = Trigger(Mode.PROTECTIVE_STOP, Cause.FORESEEN_COLLISION)
 WRITER: Final = Trigger(Mode.EMERGENCY_STOP, Cause.SECOND_COMMAND_PUBLISHER)
 PRESENT: Final = (None, SLOW, MISS, CONTACT, LATE, COLLISION, WRITER)
 """What may be present at a tick: nothing, or one trigger of each kind of rule."""
+REPLANS: Final = (None, MISS, LATE_TASK, COLLISION)
+"""What leads to a replan: counted as an attempt, not counted, or after a stop. Explored apart, since all at
+once would be twice as much."""
 
 REQUESTS: Final = tuple(
     kind
@@ -59,7 +63,6 @@ class Edge:
     """Why not, when it was not."""
 
 
-CASES: Final = tuple((present, request) for present in PRESENT for request in (None, *REQUESTS))
 WHERE: Final = tuple(
     Facts(standing=standing, plan_ready=ready, step_s=TICK_S, progress_s=TICK_S)
     for standing in (True, False)
@@ -67,15 +70,17 @@ WHERE: Final = tuple(
 )
 
 
-def explore() -> Iterator[Edge]:
+def explore(triggers: Sequence[Trigger | None] = PRESENT) -> Iterator[Edge]:
     """Every edge from every state that can be reached, breadth first from the start.
 
-    The edges of one state follow one another: for each of :data:`WHERE`, each of :data:`CASES`.
+    The edges of one state follow one another: for each of :data:`WHERE`, each of ``triggers`` with each
+    request.
     """
     ticks = [
         (replace(facts, present=frozenset({present} if present else ())), request)
         for facts in WHERE
-        for present, request in CASES
+        for present in triggers
+        for request in (None, *REQUESTS)
     ]
     seen, frontier = {ModeState()}, [ModeState()]
     settled: dict[ModeState, ModeState] = {}

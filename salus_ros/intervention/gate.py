@@ -38,15 +38,12 @@ _STOP_AT_MEASURED: Final = frozenset(
 """Stop at the place measured at once, whatever the mode: the command is where the arm cannot go, must not go,
 or is no more."""
 
-_FORESEEN_TIMEOUT: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 _FORESEEN_MISHAPS: Final = frozenset(
-    {
-        Trigger(Mode.REPLAN, Cause.FORESEEN_DROP),
-        Trigger(Mode.REPLAN, Cause.FORESEEN_MISS),
-        _FORESEEN_TIMEOUT,
-    }
+    {Trigger(Mode.REPLAN, Cause.FORESEEN_DROP), Trigger(Mode.REPLAN, Cause.FORESEEN_MISS)}
 )
 """What harms nobody if it happens, so that one may rather try it than call a person."""
+
+_FORESEEN_TIMEOUT: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 
 _SECOND_WRITER: Final = Trigger(Mode.EMERGENCY_STOP, Cause.SECOND_COMMAND_PUBLISHER)
 _NAMED_LATE: Final = frozenset({Cause.SECOND_COMMAND_PUBLISHER, Cause.SECOND_POLICY_PUBLISHER})
@@ -83,7 +80,7 @@ class Gate:
         self._fault = ""
         self._present: frozenset[Trigger] = frozenset()
         self._idle_since_s: float | None = None
-        self._asked_for = 0
+        self._asked_for: int | None = None
         self._motion: ArmMotion | None = None
 
     def update(self, now_s: float, inputs: GateInputs) -> Decision:
@@ -238,7 +235,7 @@ class Gate:
             self._standing.renew()
             self._stall.reset()
             self._idle_since_s = None
-            self._asked_for = 0
+            self._asked_for = None
             self._counts = dict.fromkeys(Mode, 0)
             self._senses.renew_counters()
             self._senses.arm(now_s)
@@ -289,7 +286,7 @@ class Gate:
         """Whether to ask the policy for a fresh plan now: once an attempt, since a policy that is asked again
         begins again, and a slow one would never finish."""
         if not any(trigger.mode == Mode.REPLAN for trigger in self._modes.held):
-            self._asked_for = 0
+            self._asked_for = None
             return False
         if self._asked_for == self._modes.replans:
             return False

@@ -16,6 +16,8 @@ from salus_ros.types import Cause, Mode
 
 _AFTER_STOP: Final = Trigger(Mode.REPLAN, Cause.AFTER_STOP)
 _WAIT: Final = Trigger(Mode.HOLD, Cause.AFTER_STOP)
+_LATE_TASK: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
+"""Not counted as an attempt: it may be repeated for as long as nothing goes wrong."""
 _EXHAUSTED: Final = Trigger(Mode.ASSIST, Cause.REPLANS_EXHAUSTED)
 
 
@@ -126,7 +128,8 @@ def _take_in(state: ModeState, facts: Facts, settings: ModeSettings) -> ModeStat
     before = state.held
     held = before | present
     replans, stops = state.replans, state.stops
-    if _any(present - before, Mode.REPLAN) and not _any(before, Mode.REPLAN):
+    counted = present - before - {_LATE_TASK}
+    if _any(counted, Mode.REPLAN) and not _any(before - {_LATE_TASK}, Mode.REPLAN):
         replans += 1
     if _any(present - before, Mode.PROTECTIVE_STOP):
         stops += 1
@@ -153,7 +156,7 @@ def _clear(state: ModeState, facts: Facts, settings: ModeSettings) -> ModeState:
         cleared |= _of(state.held, Mode.PROTECTIVE_STOP)
         if state.stops > settings.protective_stops:
             came.add(Trigger(Mode.ASSIST, Cause.FORESEEN_COLLISION))
-        elif not _any(state.held, Mode.REPLAN):
+        elif not _any(state.held - {_LATE_TASK}, Mode.REPLAN):
             came.add(_AFTER_STOP)
             replans += 1
     state = replace(state, held=(state.held - cleared) | came, replans=replans)

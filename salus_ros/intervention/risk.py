@@ -51,8 +51,8 @@ class RiskJudge:
         """Forget what was predicted: it was about a plan that has been given up.
 
         Args:
-            since_s: when the arm began to follow the next, in the time of ``hear``: for a while after it
-                only foreseen collisions are acted on.
+            since_s: when the arm began to follow the next, in the time of ``hear``: for a while after it no
+                drop, miss or time-out is acted on.
         """
         self._verdict = NO_RISK
         self._rows: dict[Trigger, int] = {}

@@ -157,7 +157,7 @@ class GateSettings(BaseModel):
         6, ge=1, description="Predictions in a row before a replan because of a foreseen time-out."
     )
     timeout_grace_s: float = Field(
-        1.5,
+        2.5,
         ge=0,
         description="A foreseen time-out is not acted on for this long after the arm began to follow: a plan "
         "must have had the time to show where it leads [s].",
@@ -194,12 +194,14 @@ class GateSettings(BaseModel):
     )
 
     # Replanning and assistance
-    replan_attempts: int = Field(3, ge=0, description="Replans before a person is called.")
+    replan_attempts: int = Field(
+        3, ge=0, description="Replans before a person is called; those for a foreseen time-out do not count."
+    )
     when_replans_are_used_up: Literal["assist", "go_on"] = Field(
         "assist",
-        description="What a drop, miss or time-out that is still foreseen leads to then: a call for a "
-        "person, or no further replan, at the speed that the risk allows, until attempts are renewed. All "
-        "else still calls.",
+        description="What a drop or miss that is still foreseen leads to then: a call for a person, or no "
+        "further replan, at the speed that the risk allows, until attempts are renewed. All else still "
+        "calls.",
     )
     protective_stops: int = Field(2, ge=0, description="Protective stops before a person is called.")
     attempts_renew_s: float = Field(

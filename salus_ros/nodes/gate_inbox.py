@@ -170,8 +170,8 @@ class GateInbox:
         )
 
     def _count(self, what: str) -> Callable[[Any], None]:
-        def count(_event: Any) -> None:
-            self.counts[what] += 1
+        def count(event: Any) -> None:
+            self.counts[what] += getattr(event, "total_count_change", 1)
 
         return count
 

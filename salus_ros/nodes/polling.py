@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import EventHandler, SubscriptionEventCallbacks
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -138,7 +139,10 @@ def _take(handler: EventHandler) -> Any:
     with handler:
         handler.add_to_wait_set(_ALL_READY)
         handler.is_ready(_ALL_READY)
-        event = handler.take_data()
+        try:
+            event = handler.take_data()
+        except _rclpy.RCLError:  # how a middleware may say that nothing happened; rmw_zenoh did
+            return None
     if event is None:
         return None
     return event if any(getattr(event, name, 0) for name in _CHANGES) else None

@@ -58,6 +58,9 @@ class SoleWriter:
     def _matched(self, info: Any) -> None:
         self._writers = info.current_count
         self.look()
+        if info.total_count_change > max(info.current_count_change, 0) and not self.detail:
+            own = self._node.get_fully_qualified_name()
+            self.detail = f"a node that has gone again besides {own} on {self._topic}"  # until the next look
 
     def look(self) -> None:
         """Ask the graph who publishes now. A second node of the same name counts too."""

@@ -37,6 +37,11 @@ def test_a_replan_that_needs_another_one_did_not_go_well(make_episode: Make) -> 
     assert _share(make_episode, modes=(REPLAN, again)) == 0.5, "the second one did"
 
 
+def test_a_time_out_foreseen_after_it_is_another_matter(make_episode: Make) -> None:
+    late = (4.0, 4.5, Mode.REPLAN, Cause.FORESEEN_TIMEOUT, 0.0)
+    assert _share(make_episode, modes=(REPLAN, late)) == 1.0
+
+
 def test_a_call_for_a_person_is_no_success(make_episode: Make) -> None:
     assist = (4.0, 5.5, Mode.ASSIST, Cause.REPLANS_EXHAUSTED, 0.0)
     story = {"modes": (REPLAN, assist), "outcome": Outcome.ASSIST}

@@ -126,6 +126,9 @@ def test_a_prediction_is_accepted_from_no_risk_to_certainty(good: FailurePredict
     assert checks.prediction(good) == ""
 
 
+NO_TIMEOUT_PROBABILITY = (
+    "prediction: the probability of a time-out is neither within 0 and 1 nor left out (NaN)"
+)
 NOT_A_PROBABILITY = "prediction: probabilities or thresholds are not within 0 and 1"
 
 
@@ -152,6 +155,9 @@ NOT_A_PROBABILITY = "prediction: probabilities or thresholds are not within 0 an
         ({"probability": np.full((3, 4), -0.1)}, NOT_A_PROBABILITY),
         ({"threshold": np.full(3, np.nan)}, NOT_A_PROBABILITY),
         ({"threshold": np.array([0.5, 0.5, 1.1])}, NOT_A_PROBABILITY),
+        ({"timeout_probability": np.inf}, NO_TIMEOUT_PROBABILITY),
+        ({"timeout_probability": 95.0}, NO_TIMEOUT_PROBABILITY),
+        ({"timeout_probability": -0.1}, NO_TIMEOUT_PROBABILITY),
         ({"risk": np.nan}, "prediction: the risk is not within 0 and 1"),
         ({"risk": 1.5}, "prediction: the risk is not within 0 and 1"),
         ({"risk": -0.1}, "prediction: the risk is not within 0 and 1"),

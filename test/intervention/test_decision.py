@@ -382,6 +382,40 @@ def test_for_a_foreseen_time_out_the_policy_is_asked_to_commit_and_nothing_is_dr
     assert (np.diff(places, axis=0) * np.sign(ahead) > -1e-9).all(), "it turned back on its way to rest"
 
 
+@pytest.mark.parametrize(
+    ("beside", "cause"),
+    [
+        ({"miss": 1.0}, Cause.FORESEEN_MISS),
+        ({"drop": 1.0}, Cause.FORESEEN_DROP),
+        ({"collision": 1.0}, Cause.AFTER_STOP),
+    ],
+)
+def test_a_time_out_foreseen_beside_something_worse_hides_neither_its_name_nor_its_way_back(
+    beside: dict[str, float], cause: Cause
+) -> None:
+    same = {"timeout_grace_s": 0.0, "timeout_persistence": 3, "stop_persistence": 3}
+    gate = Ticked(replan_persistence=3, stop_horizon_s=0.3, **same, policy_deadline_s=9.0).following()
+    gate.policy_on = False
+    gate.risk = {"timeout": 1.0, **beside}
+    asked = gate.until(Mode.REPLAN)
+    assert asked.state.cause is cause
+    places = np.array([decision.command.position_rad[0] for decision in gate.runs(150)])
+    assert (np.diff(places @ (places[-1] - places[0])) != 0.0).any()
+    farthest = np.abs(places - places[-1]).max(axis=1).argmax()
+    assert np.abs(places[farthest] - places[-1]).max() > 1e-3, "it did not drive back"
+
+
+def test_replans_for_a_foreseen_time_out_use_no_attempts_up_and_go_on_for_as_long_as_it_is_foreseen() -> None:
+    gate = Ticked(timeout_grace_s=0.3, replan_attempts=1).following()
+    gate.risk = {"timeout": 1.0}
+    for _ in range(5):
+        asked = gate.until(Mode.REPLAN)
+        assert asked.request_replan and asked.commit
+        gate.until(*FOLLOWING)
+    gate.risk = {"miss": 1.0}
+    assert gate.until(Mode.REPLAN, Mode.ASSIST).state.mode == Mode.REPLAN, "the one attempt was left"
+
+
 def test_for_any_other_replan_the_policy_is_not_asked_to_commit() -> None:
     gate = Ticked(**WAITS).following()
     gate.risk = {"miss": 1.0}

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from salus_ros.intervention.exploration import COLLISION, MISS, WRITER, Edge
+from salus_ros.intervention.exploration import (
+    COLLISION,
+    LATE_TASK,
+    MISS,
+    REPLANS,
+    WRITER,
+    Edge,
+    explore,
+)
 from salus_ros.intervention.exploration import SETTINGS as EXPLORED_SETTINGS
 from salus_ros.intervention.inputs import RequestKind
 from salus_ros.intervention.modes import Facts, ModeState, step
@@ -18,7 +26,10 @@ pytestmark = pytest.mark.xdist_group("explored")
 
 @pytest.fixture(scope="module")
 def edges(explored: list[Edge]) -> list[tuple[ModeState, Facts, RequestKind | None, ModeState, bool]]:
-    return [(edge.before, edge.facts, edge.request, edge.after, edge.accepted) for edge in explored]
+    return [
+        (edge.before, edge.facts, edge.request, edge.after, edge.accepted)
+        for edge in (*explored, *explore(REPLANS))
+    ]
 
 
 def test_every_mode_can_be_reached_and_left_again(edges: list) -> None:
@@ -60,7 +71,7 @@ def test_on_every_edge_whatever_is_present_keeps_its_mode_or_a_higher_one(edges:
         for trigger in facts.present:
             if trigger == COLLISION and facts.standing:
                 continue  # a protective stop ends at the standstill
-            if trigger == MISS and facts.plan_ready and facts.standing:
+            if trigger in (MISS, LATE_TASK) and facts.plan_ready and facts.standing:
                 continue  # a replan ends with its plan
             assert after.mode >= trigger.mode, f"{trigger} is present after {request}, but {after.trigger}"
 

@@ -36,7 +36,8 @@ histories = st.lists(
 def test_more_risk_never_means_more_speed_nor_fewer_interventions(
     history: list[tuple], additions: list[float]
 ) -> None:
-    low, high = RiskJudge(GateSettings()), RiskJudge(GateSettings())
+    settings = GateSettings(timeout_persistence=1)
+    low, high = RiskJudge(settings), RiskJudge(settings)
     for i, ((c2, c3, c4, c5, drop, miss, out, late), more) in enumerate(
         zip(history, additions, strict=False)
     ):
@@ -91,7 +92,7 @@ def test_a_time_out_must_persist_before_a_replan_and_slows_nothing_down() -> Non
     again = judge(*[{"timeout": 1.0}] * (enough - 1), {}, *[{"timeout": 1.0}] * (enough - 1))
     assert LATE not in again.verdict.triggers
     assert LATE not in judge(*[{"timeout": s.timeout_risk - 1e-9}] * 50).verdict.triggers
-    assert LATE not in judge(*[{"timeout": float("nan")}] * 50).verdict.triggers
+    assert LATE not in judge(*[{"timeout": float("nan")}] * 50).verdict.triggers, "left out is no risk"
     assert (
         LATE not in judge(*[{"timeout": 1.0}] * 50, settings=GateSettings(timeout_risk=1.1)).verdict.triggers
     )

@@ -301,6 +301,20 @@ def test_a_second_writer_of_commands_is_a_fault_at_the_next_tick_and_as_long_as_
     until(gone, "the end of the other writer")
 
 
+def test_a_second_writer_that_has_gone_before_the_tick_is_a_fault_of_that_tick(
+    node: Receiver, make_node: Callable[..., Any]
+) -> None:
+    rogue = make_node()
+    assert node.take().faults == ()
+    writer = publisher(rogue, qos.ARM_COMMAND)
+    rogue.destroy_publisher(writer)
+    until(lambda: node.count_publishers(qos.ARM_COMMAND) == 0, "the end of the other writer")
+    found = taken(node, faults)
+    assert {fault.cause for fault in found} == {Cause.SECOND_COMMAND_PUBLISHER}
+    node.inbox.look()
+    assert node.take().faults == ()
+
+
 def test_without_a_monitor_no_prediction_is_read_and_none_is_a_fault(
     node: Receiver, make_node: Callable[..., Any]
 ) -> None:

@@ -234,7 +234,15 @@ def test_what_happens_to_a_polled_subscription_is_told_once_at_the_poll_after_it
     until(told(2))
     assert writers == [1, 0]
     inbox.remove(subscription)
-    sender.create_publisher(String, "one", 10)
-    until(lambda: node.count_publishers("one"))
+    watched = Inbox()
+    again = sender.create_publisher(String, "one", 10)
+    until(again.get_subscription_count)
+    watched.watch(subscription)
     inbox.poll()
     assert writers == [1, 0], "a subscription that was removed is not asked any more"
+
+    def told_elsewhere() -> bool:
+        watched.poll()
+        return len(writers) > 2
+
+    until(told_elsewhere)

@@ -24,12 +24,12 @@ from salus_ros.types import ActionChunk, Floats, Floats32, Observation, PolicyOu
 
 URDF = "urdf/salus_arm.urdf"
 
-_Saved = tuple[tuple[int, ActionChunk | None], torch.Tensor, torch.Tensor, tuple[bool, int, int]]
-
 OUTPUTS_KEPT_TO: Final = 8
 """Outputs over which a committed policy follows the same sample: long enough to leave the place where it
 hovered, 1.6 s at 5 Hz, and short enough to try another before the time is over."""
-"""Moment of the outputs, generator, noise."""
+
+_Saved = tuple[tuple[int, ActionChunk | None], torch.Tensor, torch.Tensor, tuple[bool, int, int]]
+"""Moment of the outputs, generator, noise, commitment."""
 
 
 class TinyVlaPolicySettings(BaseModel):
@@ -199,6 +199,7 @@ class TinyVlaPolicy:
     def _sample(self, count: int) -> int:
         """Which of so many samples a committed policy follows."""
         if self._outputs_left == 0:
+            self._aggregation.reset()
             self._followed = int(torch.randint(count, (1,), generator=self._generator))
             self._outputs_left = OUTPUTS_KEPT_TO
         self._outputs_left -= 1
