@@ -64,7 +64,8 @@ def identity(setup: Setup) -> dict[str, str]:
 def describe(setup: Setup, arm: str) -> str:
     """What the episodes of an arm depend on, in one line; stores are told apart by it."""
     depends: dict[str, Any] = identity(setup) | {
-        "rollout": setup.rollout.model_dump(exclude={"record_frames"})
+        "gate": setup.gate.model_dump(),  # the defaults too, which another version may change
+        "rollout": setup.rollout.model_dump(exclude={"record_frames"}),
     }
     if arm not in LISTENS:
         del depends["monitor"]
