@@ -61,9 +61,9 @@ def headline(found: Found) -> str:
 def section(found: Found) -> str:
     """Every arm in a row, then success by task and by disturbance."""
     lines = [
-        "| arm | success | against none | McNemar p | collisions | drops | misses | timeouts | "
-        "interventions | person asked | harm beyond luck |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| arm | success | against none | McNemar p | collisions | drops | misses | any of them | "
+        "timeouts | interventions | person asked | harm beyond luck |",
+        f"{'|---' * 12}|",
     ]
     for name, arm in found["arms"].items():
         compared = _comparison(found, "none", name)
@@ -75,6 +75,7 @@ def section(found: Found) -> str:
             _points(compared["success_difference"]) if compared else "",
             f"{compared['mcnemar_p']:.2g}" if compared else "",
             *(f"{failures[kind]['value']:.0%}" for kind in ("collision", "drop", "miss")),
+            f"{arm['any_failure']['value']:.0%}",
             f"{arm['timeouts'] / arm['episodes']:.0%}",
             f"{arm['interventions_per_episode']:.2f}",
             f"{arm['human_requests_per_episode']:.2f}",
