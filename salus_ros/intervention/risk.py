@@ -87,10 +87,9 @@ class RiskJudge:
             triggers.add(stop)
         for failure, cause in _REPLAN_CAUSES.items():
             trigger = Trigger(Mode.REPLAN, cause)
-            if self._persists(trigger, bool(highest[failure] >= s.replan_risk), s.replan_persistence):
+            foreseen = self._persists(trigger, bool(highest[failure] >= s.replan_risk), s.replan_persistence)
+            if foreseen and now_s >= self._since_s + s.replan_grace_s:
                 triggers.add(trigger)
-        if now_s < self._since_s + s.replan_grace_s:
-            triggers -= {Trigger(Mode.REPLAN, cause) for cause in _REPLAN_CAUSES.values()}
         late = self._persists(_LATE, prediction.timeout_probability >= s.timeout_risk, s.timeout_persistence)
         if late and now_s >= self._since_s + s.timeout_grace_s:
             triggers.add(_LATE)
