@@ -76,6 +76,8 @@ class Senses:
         self._overruns = 0
         self._last_s = math.nan
         self._armed = False
+        self._asked_s: float | None = None
+        """ROS time from which an activation is asked for, without a pause."""
         self._pressed = False
         self._impossible = ""
 
@@ -115,6 +117,10 @@ class Senses:
             if why
         ]
         self.refused_count += len(refused)
+        if not any(request.kind is RequestKind.ACTIVATE for request in inputs.requests):
+            self._asked_s = None
+        elif self._asked_s is None:
+            self._asked_s = float(np.fmax(inputs.ros_time_s, self._robot_stamp_s))
         for request in inputs.requests:
             if request.kind in (RequestKind.BUTTON_PRESSED, RequestKind.BUTTON_RELEASED):
                 self._pressed = request.kind is RequestKind.BUTTON_PRESSED
@@ -146,6 +152,9 @@ class Senses:
             return f"not fresh: {', '.join(silent or names[:1])}"
         if not self.clock.sound:
             return "the ROS clock is not sound"
+        if self._asked_s is not None and self.robot.stamp_s <= self._asked_s:
+            # Whoever asks may just have put the arm somewhere else.
+            return f"not fresh: {_ROBOT} newer than the request"
         velocity = self.robot.joint_velocity_rad_s
         if (np.abs(velocity) > 5.0 * self._settings.standing_rad_s).any():
             return "the arm is moving"
@@ -226,6 +235,7 @@ class Senses:
         if self.clock.jumped:
             # Stamps from before the jump say nothing about what comes after it.
             self._robot_stamp_s = self._plan_stamp_s = self._prediction_stamp_s = -math.inf
+            self._asked_s = None
             self._jumps.reset()
             self.tracking.reset()
             self.plan = None

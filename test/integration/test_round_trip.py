@@ -130,7 +130,8 @@ def record(graph: Graph, folder: Path) -> None:
     events = graph.listen(qos.EPISODE_EVENT, EpisodeEventMessage)
     assert reset_simulation(graph, SEED, DISTURBANCE).accepted
     already = joints.count
-    graph.spin_until(lambda: joints.count > already + RESTING_STEPS, START_S, "the arm at rest")
+    # Some may have been under way since before the reset.
+    graph.spin_until(lambda: joints.count > already + RESTING_STEPS + 20, START_S, "the arm at rest")
     graph.transition("intervention_node", Transition.TRANSITION_ACTIVATE, timeout_s=START_S)
 
     def over() -> bool:

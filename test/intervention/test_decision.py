@@ -141,10 +141,28 @@ def test_an_activation_is_answered_to_who_asked_and_holds_where_the_arm_is_measu
 def test_an_arm_outside_its_limits_by_a_little_is_held_inside_them() -> None:
     gate = Ticked()
     gate.sag = turned(6, float(ARM.position_upper_rad[6] - HOME[6]) + 0.01, REST)
-    decision = gate.tick(ASK.ACTIVATE, plan=gate.plan())
+    gate.tick(ASK.ACTIVATE, plan=gate.plan())
+    decision = gate.tick(ASK.ACTIVATE)
     assert decision.answers[0].accepted
     assert decision.command is not None
     assert decision.command.position_rad[-1, 6] == pytest.approx(ARM.position_upper_rad[6])
+
+
+def test_an_arm_that_was_moved_before_the_activation_is_taken_up_where_it_is_measured_after_the_request() -> (
+    None
+):
+    gate = Ticked().following()
+    gate.tick(ASK.DEACTIVATE)
+    gate.until(Mode.INACTIVE)
+    gate.tick(plan=gate.plan())
+    (answer,) = gate.tick(ASK.ACTIVATE).answers
+    assert (answer.accepted, answer.message) == (False, "not fresh: joint states newer than the request")
+    before = gate.commanded
+    gate.sag = turned(0, 0.3, REST)
+    decision = gate.tick(ASK.ACTIVATE)
+    assert decision.answers[0].accepted
+    moved = turned(0, 0.3, before)
+    np.testing.assert_allclose(decision.command.position_rad[-1], moved, atol=1e-9)
 
 
 def test_a_plan_from_before_the_activation_moves_nothing() -> None:
@@ -152,6 +170,7 @@ def test_a_plan_from_before_the_activation_moves_nothing() -> None:
     old = gate.plan()
     gate.policy_on = False
     gate.tick(ASK.ACTIVATE, plan=replace(old, chunk=replace(old.chunk, stamp_s=gate.ros_s + PERIOD_S)))
+    assert gate.tick(ASK.ACTIVATE).answers[0].accepted
     assert {decision.state.mode for decision in gate.runs(29)} == {Mode.HOLD}
     for _ in range(20):
         gate.tick(plan=gate.plan()) if gate.now_s > 100.45 else gate.tick()
