@@ -46,7 +46,15 @@ _FORESEEN_MISHAPS: Final = frozenset(
 _FORESEEN_TIMEOUT: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 
 _SECOND_WRITER: Final = Trigger(Mode.EMERGENCY_STOP, Cause.SECOND_COMMAND_PUBLISHER)
-_NAMED_LATE: Final = frozenset({Cause.SECOND_COMMAND_PUBLISHER, Cause.SECOND_POLICY_PUBLISHER})
+_NAMED_LATE: Final = frozenset(
+    {
+        Cause.SECOND_COMMAND_PUBLISHER,
+        Cause.SECOND_POLICY_PUBLISHER,
+        Cause.PREDICTION_INVALID,
+        Cause.JOINT_STATE_INVALID,
+    }
+)
+"""A second writer leads to these, whose name the graph may come to know only after it was noticed."""
 
 
 class Gate:

@@ -168,10 +168,19 @@ def test_the_driver_is_to_be_stopped_once_when_another_node_commands_the_arm_wha
     assert world.step().second_writer, "it has come again after the reset"
 
 
-def test_a_second_writer_is_named_as_soon_as_its_name_is_known_and_stays_named() -> None:
+@pytest.mark.parametrize(
+    "cause",
+    [
+        Cause.SECOND_COMMAND_PUBLISHER,
+        Cause.SECOND_POLICY_PUBLISHER,
+        Cause.PREDICTION_INVALID,
+        Cause.JOINT_STATE_INVALID,
+    ],
+)
+def test_a_second_writer_is_named_as_soon_as_its_name_is_known_and_stays_named(cause: Cause) -> None:
     world = moving()
     for detail in ("a node not known by name yet", "/rogue"):
-        world.faults = (Fault(Cause.SECOND_POLICY_PUBLISHER, detail),)
+        world.faults = (Fault(cause, detail),)
         assert detail in world.step().state.reason
     world.faults = ()
     assert "/rogue" in world.step().state.reason
