@@ -31,6 +31,7 @@ from salus_ros.assets import asset
 from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.data.recorder import EpisodeRecorder
 from salus_ros.intervention.gate import Gate
+from salus_ros.intervention.inputs import Request, RequestKind
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.monitor import Monitor
 from salus_ros.nodes import qos
@@ -249,7 +250,9 @@ def test_the_gate_node_decides_what_was_decided_in_one_process(
         if not node.active and prediction is not None:
             node.trigger_activate()
             assert node.active, "the gate did not become active with the first prediction"
-        elif node.active and prediction is not None:
+        elif not node.active:
+            node._step(Request(RequestKind.ACTIVATE, "lifecycle"))  # asked for from the start, as there
+        elif prediction is not None:
             node._step()
         else:
             node._tick()
