@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -33,6 +34,7 @@ from salus_ros.data.store import Store, StoreSettings
 from salus_ros.data.summary import ranges
 from salus_ros.errors import SalusError
 from salus_ros.mixture import Mixture
+from salus_ros.monitor.splits import Split, split_of
 from salus_ros.robot.model import ArmModel
 
 FAILURES: Final = "failed_episodes.jsonl"
@@ -56,6 +58,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="collect a dataset again, and say whether it is the same",
     )
     parser.add_argument("--seed", type=int, default=0, help="the first seed (0)")
+    parser.add_argument(
+        "--split",
+        choices=[split.value for split in Split],
+        help="with --episodes: pass over the seeds of other splits, so that a test set can grow by itself",
+    )
     parser.add_argument(
         "--mixture",
         type=Path,
@@ -100,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     manifest = read_manifest(args.manifest) if args.manifest else None
     if manifest is None:
         policy, mixture = args.policy, _mixture(args)
-        wanted: Sequence[int] = range(args.seed, args.seed + args.episodes)
+        wanted = _seeds(args.seed, args.episodes, args.split)
     else:
         policy, mixture, wanted = manifest.header.policy, _mixture_of(manifest), manifest.seeds
     _check_names(mixture)
@@ -128,6 +135,13 @@ def run(args: argparse.Namespace) -> int:
     return 0 if same and not failed else 1
 
 
+def _seeds(first: int, episodes: int, split: str | None) -> list[int]:
+    """So many seeds from the first on, of one split where one is wanted."""
+    every = itertools.count(first)
+    of_split = every if split is None else (seed for seed in every if split_of(seed) is Split(split))
+    return list(itertools.islice(of_split, episodes))
+
+
 def _check(args: argparse.Namespace) -> None:
     """Refuses what can be known to be wrong before anything is loaded or written."""
     for option, value, least in (
@@ -137,6 +151,8 @@ def _check(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < least:
             raise SalusError(f"--{option} {value} was given; expected {least} or more.")
+    if args.split is not None and args.manifest is not None:
+        raise SalusError(f"--split {args.split} was given with --manifest, which names its seeds; give one.")
     if args.address is not None and args.backend != "ray":
         raise SalusError(f"--address {args.address} was given without --backend ray; give both, or neither.")
     if args.save_manifest is not None and args.save_manifest.exists():

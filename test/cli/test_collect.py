@@ -23,6 +23,7 @@ from salus_ros.data.records import digest
 from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
 from salus_ros.mixture import Mixture
+from salus_ros.monitor.splits import Split, split_of
 from salus_ros.types import ActionChunk, Observation, PolicyOutput, Uncertainty
 
 ROLLOUT = """
@@ -184,6 +185,20 @@ def test_a_mixture_file_says_what_is_drawn(tmp_path: Path) -> None:
     assert collect._mixture(arguments(tmp_path, "--mixture", str(file))) == Mixture.read(file)
     assert collect._mixture(arguments(tmp_path)) == Mixture()
     assert collect._mixture(arguments(tmp_path, "--disturbance", "none")).disturbed_share == 0.0
+
+
+def test_a_split_passes_over_the_seeds_of_the_others() -> None:
+    seeds = collect._seeds(60000, 20, "test")
+    assert [split_of(seed) for seed in seeds] == [Split.TEST] * 20
+    between = set(range(60000, seeds[-1])) - set(seeds)
+    assert Split.TEST not in {split_of(seed) for seed in between}, "a seed of the split was passed over"
+    assert collect._seeds(5, 3, None) == [5, 6, 7]
+
+
+def test_a_split_beside_a_manifest_is_refused(tmp_path: Path) -> None:
+    words = ["collect", "--manifest", "m", "--split", "test", "--output", str(tmp_path / "s")]
+    with pytest.raises(SalusError, match="--split test was given with --manifest, which names its seeds"):
+        collect.run(build_parser("collect").parse_args(words))
 
 
 def test_what_an_episode_raises_is_returned_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
