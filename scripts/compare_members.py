@@ -5,6 +5,8 @@ scenes without a gate, and asks how well its members' disagreement foretells the
 clock. Everything that is finished is kept, so the same command goes on after an interruption:
 
     python scripts/compare_members.py --minutes 20 --episodes 200
+
+``--kinds`` names some of them, so that several can be trained side by side where there are cores for it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,6 +41,9 @@ def main() -> int:
     parser.add_argument("--demo-dir", default="runs/demos", help="where they are kept (%(default)s)")
     parser.add_argument("--episodes", type=int, default=200, help="scenes of each (%(default)s)")
     parser.add_argument("--jobs", default="2", help="processes (%(default)s)")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=get_args(MemberPart), default=get_args(MemberPart), help="(all)"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/members"), help="(%(default)s)")
     parser.add_argument("--store", type=Path, help="only this store, recorded before, whatever its policy is")
     args = parser.parse_args()
@@ -47,8 +53,7 @@ def main() -> int:
         (args.output / "comparison.json").write_text(text + "\n")
         print(text)
         return 0
-    found: dict[str, Any] = {}
-    for part in get_args(MemberPart):
+    for part in args.kinds:
         policy, store = args.output / part / "policy", args.output / part / "episodes"
         training = {
             "--members-own": part,
@@ -61,7 +66,8 @@ def main() -> int:
             "--evaluate": "0",
         }
         scenes = {
-            "--policy": str(policy),
+            # On any machine as on one without a GPU, where most simulation runs.
+            "--policy": f"{policy}?device=cpu",
             "--episodes": str(args.episodes),
             "--seed": str(FIRST_SEED),
             "--disturbance": "mixed",
@@ -72,9 +78,15 @@ def main() -> int:
         code = run("train-policy", training) or run("collect", scenes)
         if code:
             return code
-        found[part] = figures(store)
-        print(part, json.dumps(found[part]))
-    (args.output / "comparison.json").write_text(json.dumps(found, indent=2) + "\n")
+        trained = json.loads((policy / "training.json").read_text())
+        about = {name: trained[name] for name in ("demonstrations", "steps", "minutes")}
+        text = json.dumps({**about, **figures(store)}, indent=2)
+        (args.output / part / "figures.json").write_text(text + "\n")
+    ready = {part: args.output / part / "figures.json" for part in get_args(MemberPart)}
+    found = {part: json.loads(path.read_text()) for part, path in ready.items() if path.exists()}
+    text = json.dumps(found, indent=2)
+    (args.output / "comparison.json").write_text(text + "\n")
+    print(text)
     return 0
 
 
@@ -83,13 +95,16 @@ def run(verb: str, options: dict[str, str]) -> int:
 
 
 def figures(store: Path) -> dict[str, Any]:
-    """By task: AUROC of disagreement and of the clock, and their difference, with 95 % intervals by episode.
+    """How episodes ended; by task, AUROC of disagreement and of the clock, and their difference.
+
+    Intervals are of 95 %, by episode.
 
     Episodes with random interventions are left out: there a failure may come of the intervention.
     """
     with Store.open(store) as opened:
         metas = [(index, meta) for index, meta in enumerate(opened.metas()) if not meta.random_interventions]
-        found: dict[str, Any] = {"policy": metas[0][1].policy_hash}
+        ended = Counter(meta.outcome.value for _, meta in metas)
+        found: dict[str, Any] = {"policy": metas[0][1].policy_hash, "ended": dict(ended)}
         for task in sorted({meta.task for _, meta in metas}):
             episodes = [opened.episode(index, ("policy",)) for index, meta in metas if meta.task == task]
             ours = steps([episode.policy.epistemic for episode in episodes], episodes)

@@ -2,7 +2,8 @@
 
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
 ``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
-``docs/results/study.json`` into both; the shipped policy's figures go into its card and from there into the
+``docs/results/study.json`` into both; what ensemble members foretell and cost goes into
+``docs/ensemble.md``; the shipped policy's figures go into its card and from there into the
 README, the experts' into ``docs/tasks.md``, and how the episodes of ``models/monitor/data.manifest`` ended
 into ``docs/data.md``. A section whose file is missing stays as it is.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import evaluation_tables
+import policy_tables
 import study_tables
 
 from salus_ros.cli import policy_evaluation
@@ -38,6 +40,10 @@ def main() -> None:
     for name, file in (("strategies", strategies), ("controls", results / "controls.json")):
         if file.exists():
             replace(ROOT / "docs/results.md", name, study_tables.section(json.loads(file.read_text())))
+    kinds, benches = results / "members.json", sorted((ROOT / "docs").glob("bench-policy*.json"))
+    replace(ROOT / "docs/ensemble.md", "members", policy_tables.members(json.loads(kinds.read_text())))
+    found = [json.loads(bench.read_text()) for bench in benches]
+    replace(ROOT / "docs/ensemble.md", "latencies", policy_tables.latencies(found))
     evaluation = ROOT / "docs/results/evaluation.json"
     if evaluation.exists():
         replace(

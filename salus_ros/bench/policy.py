@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, get_args
 
@@ -25,7 +25,7 @@ from salus_ros.policy.registry import DEFAULT
 from salus_ros.policy.tinyvla import checkpoint, preprocessing
 from salus_ros.policy.tinyvla.configuration import MemberPart, TinyVlaConfig
 from salus_ros.policy.tinyvla.denoising import Denoiser
-from salus_ros.policy.tinyvla.engine import Engine
+from salus_ros.policy.tinyvla.engine import Engine, Graph
 from salus_ros.policy.tinyvla.model import TinyVla
 from salus_ros.policy.tinyvla.naming import from_published, to_published
 from salus_ros.policy.tinyvla.policy import TinyVlaPolicy, TinyVlaPolicySettings
@@ -50,14 +50,19 @@ load_policy().act(observation())
 def measure(quick: bool) -> Iterator[Figure]:
     """Yield latencies by stage, memory, start-up, and what the ensemble costs against one sample."""
     torch.set_flush_denormal(True)
-    yield from _shipped(30 if quick else 200)
+    gpu = torch.cuda.is_available()
+    times = 30 if quick else 200
+    yield from _shipped("cpu", times)
+    yield from _members_own(times)
+    yield from _lateness(TinyVlaPolicy.load(asset(DEFAULT), TinyVlaPolicySettings(draws=DRAWS)), times)
+    if gpu:
+        yield from _shipped("cuda", times)
     started = durations_s(_start, 1 if quick else 3, warm_up=0)
     bare = durations_s(lambda: _run("import torch"), 1 if quick else 3, warm_up=0)
     yield Figure(
         "process to first action", float(np.median(started)), "s", float(np.median(bare)), "import torch"
     )
-    gpu = torch.cuda.is_available()
-    yield from _large(200 if gpu else 1 if quick else 3)
+    yield from _large("cuda" if gpu else "cpu", 200 if gpu else 1 if quick else 3)
 
 
 def observation(seed: int = 0) -> Observation:
@@ -72,70 +77,96 @@ def observation(seed: int = 0) -> Observation:
     )
 
 
-def _shipped(times: int) -> Iterator[Figure]:
+def _shipped(device: str, times: int) -> Iterator[Figure]:
     folder = asset(DEFAULT)
-    policy = TinyVlaPolicy.load(folder, TinyVlaPolicySettings(device="cpu", draws=DRAWS))
+    policy = TinyVlaPolicy.load(folder, TinyVlaPolicySettings(device=device, draws=DRAWS))
     loaded = checkpoint.load(folder, "eager")
     model = loaded.model
     assert isinstance(model, TinyVla)
-    plain = _plain_loop(_first_member(model), _inputs(loaded, observation()))
+    inputs = _inputs(loaded, observation())
+    plain = _plain_loop(_first_member(model), inputs, device)
     ours, reference = _in_turn(lambda: policy.act(observation()), plain, times)
-    name = f"shipped, {policy.config.extensions.members} x {DRAWS} samples"
+    name = f"shipped, {policy.config.extensions.members} x {DRAWS} samples, {device}"
     yield from _quantiles(name, ours, reference)
-    one = _first_member(model)
-    engine = Engine(one, "cpu")
-    pixels, ids, state = _inputs(loaded, observation())
-    text = engine.prepare(ids[0])
-    several = Engine(checkpoint.load(folder).model, "cpu")
-    several_text = several.prepare(ids[0])
-    shape = (1, model.config.chunk_size, model.config.action_dim)
-    many, single = _in_turn(
-        lambda: several.infer(pixels[0], several_text, state[0], torch.randn(DRAWS, *shape)),
-        lambda: engine.infer(pixels[0], text, state[0], torch.randn(1, *shape)),
-        times,
+    several, one = Engine(checkpoint.load(folder).model, device), Engine(_first_member(model), device)
+    yield from _against_one_sample(name, several, one, inputs, times)
+    images = [observation().images[name] for name in model.extensions.camera_names]
+    taken = durations_s(
+        lambda: preprocessing.pixels(images, loaded.processor, model.config.crop), times, warm_up=3
     )
+    yield Figure("shipped, images, p50", _p(taken, 50), "ms")
+    yield from _stages("shipped", several, inputs, times)
+    yield Figure("shipped, parameters in memory", 4e-6 * _count(several), "MB")
+
+
+def _against_one_sample(
+    name: str, several: Engine, one: Engine, inputs: Inputs, times: int
+) -> Iterator[Figure]:
+    """An ensemble of so many draws beside one member with one draw, both our own way."""
+    runs: list[Callable[[], object]] = []
+    for engine, draws in ((several, DRAWS), (one, 1)):
+        config = engine.model.config
+        noise = torch.randn(draws, 1, config.chunk_size, config.action_dim)
+        text = engine.prepare(inputs[1][0])
+        runs.append(partial(engine.infer, inputs[0][0], text, inputs[2][0], noise))
+    many, single = _in_turn(runs[0], runs[1], times)
     yield Figure(f"{name}, model alone, p50", _p(many, 50), "ms", _p(single, 50), "one sample, our own way")
-    yield from _parts(model, (pixels, ids, state), times)
-    yield from _stages(loaded, model, times)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield Figure("shipped, parameters in memory", 4e-6 * parameters, "MB")
-    yield from _lateness(policy, times)
 
 
-def _parts(model: TinyVla, inputs: Inputs, times: int) -> Iterator[Figure]:
+def _members_own(times: int) -> Iterator[Figure]:
     """What members cost by what each has for itself: random weights at the shipped sizes."""
-    raw, shape = model.config.raw, (1, model.config.chunk_size, model.config.action_dim)
-    widths = checkpoint.head_widths(to_published(model))
-    runs: dict[str, Callable[[], object]] = {}
-    for part, members in (("head", 1), *((part, MEMBERS) for part in get_args(MemberPart))):
+    loaded = checkpoint.load(asset(DEFAULT))
+    model, inputs = loaded.model, _inputs(loaded, observation())
+    assert isinstance(model, TinyVla)
+    raw, widths = model.config.raw, checkpoint.head_widths(to_published(model))
+
+    def engine(members: int, part: str) -> Engine:
         extensions = {**raw["salus"], "members": members, "member_part": part}
-        made = TinyVla(TinyVlaConfig.of({**raw, "salus": extensions}), widths).eval().requires_grad_(False)
-        engine = Engine(made, "cpu")
-        text, noise = engine.prepare(inputs[1][0]), torch.randn(DRAWS if members > 1 else 1, *shape)
-        runs[part if members > 1 else "one"] = partial(engine.infer, inputs[0][0], text, inputs[2][0], noise)
+        made = TinyVla(TinyVlaConfig.of({**raw, "salus": extensions}), widths)
+        return Engine(made.eval().requires_grad_(False), "cpu")
+
+    one = engine(1, "head")
     for part in get_args(MemberPart):
-        several, single = _in_turn(runs[part], runs["one"], times)
-        name = f"{MEMBERS} x {DRAWS} samples, own {part.replace('_', ' ')}, p50"
-        yield Figure(name, _p(several, 50), "ms", _p(single, 50), "one sample")
+        name = f"{MEMBERS} x {DRAWS} samples, own {part.replace('_', ' ')}"
+        yield from _against_one_sample(name, engine(MEMBERS, part), one, inputs, times)
 
 
-def _stages(loaded: checkpoint.Checkpoint, model: TinyVla, times: int) -> Iterator[Figure]:
-    seen = observation()
-    images = [seen.images[name] for name in model.extensions.camera_names]
-    pixels, ids, state = _inputs(loaded, seen)
+def _stages(name: str, engine: Engine, inputs: Inputs, times: int) -> Iterator[Figure]:
+    """Vision, language model and denoising of all draws, each by itself; on a GPU each as a graph."""
+    model = engine.model
+    assert isinstance(model, TinyVla)
     denoiser = Denoiser(model)
+    pixels, state = (inputs[i].to(engine.device, engine.dtype) for i in (0, 2))
+    noise = torch.randn(DRAWS, 1, model.config.chunk_size, model.config.action_dim, device=engine.device)
+    text = engine.prepare(inputs[1][0])
+
+    def vision(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (model.see(pixels),)
+
+    def language(tokens: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (model.embed_out.condition(model.think(model.join(tokens, text)), state),)
+
+    def denoising(condition: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (denoiser.sample(condition, noise).actions,)
+
     with torch.inference_mode():
-        text, tokens = model.text(ids), model.see(pixels)
-        condition = model.embed_out.condition(model.think(model.join(tokens, text)), state)
-        noise = torch.randn(DRAWS, 1, model.config.chunk_size, model.config.action_dim)
-        stages: dict[str, Callable[[], object]] = {
-            "images": lambda: preprocessing.pixels(images, loaded.processor, model.config.crop),
-            "vision": lambda: model.see(pixels),
-            "language model": lambda: model.embed_out.condition(model.think(model.join(tokens, text)), state),
-            "denoising": lambda: denoiser.sample(condition, noise),
-        }
-        for name, action in stages.items():
-            yield Figure(f"shipped, {name}, p50", _p(durations_s(action, times, warm_up=3), 50), "ms")
+        (tokens,) = vision(pixels)
+        (condition,) = language(tokens, state)
+        for stage, function, given in (
+            ("vision", vision, (pixels,)),
+            ("language model", language, (tokens, state)),
+            ("denoising", denoising, (condition, noise)),
+        ):
+            run: Callable[[], object] = partial(function, *given)
+            if engine.device.type == "cuda":
+                run = partial(_replayed, Graph(function, given), given)
+            taken = durations_s(run, times, warm_up=3)
+            yield Figure(f"{name}, {stage}, {engine.device.type}, p50", _p(taken, 50), "ms")
+
+
+def _replayed(graph: Graph, given: Sequence[torch.Tensor]) -> None:
+    graph.replay(given)
+    torch.cuda.synchronize()
 
 
 def _lateness(policy: TinyVlaPolicy, times: int) -> Iterator[Figure]:
@@ -167,36 +198,32 @@ def _wake_ups(times: int) -> Floats:
     return late
 
 
-def _large(times: int) -> Iterator[Figure]:
+def _large(device: str, times: int) -> Iterator[Figure]:
     """The published S size: 422 million parameters, two views, and five heads beside one."""
     torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     inputs = (
         torch.randn(1, 2, 3, 336, 336),
         torch.tensor([[*range(2, 32), -200, *range(2, 24)]]),
         torch.randn(1, 7),
     )
-    plain_model = TinyVla(_large_configuration(1), attention="eager").eval().requires_grad_(False).to(device)
-    parameters = sum(parameter.numel() for parameter in plain_model.parameters())
-    pixels, ids, state = (part.to(device) for part in inputs)
-    plain = _plain_loop(plain_model, (pixels, ids, state))
-    reference = durations_s(plain, times, warm_up=1)
-    yield Figure("400M, parameters", 1e-6 * parameters, "million")
-    del plain, plain_model
+    model = TinyVla(_large_configuration(1), attention="eager").eval().requires_grad_(False)
+    yield Figure("400M, parameters", 1e-6 * sum(part.numel() for part in model.parameters()), "million")
+    reference = durations_s(_plain_loop(model, inputs, device), times, warm_up=1)
+    del model
     gc.collect()
-    engine = Engine(TinyVla(_large_configuration(MEMBERS)).eval().requires_grad_(False), device)
-    text = engine.prepare(inputs[1][0])
-    for draws, name in ((DRAWS, f"400M, {MEMBERS} x {DRAWS} samples"), (1, f"400M, {MEMBERS} x 1 samples")):
-        noise = torch.randn(draws, 1, 16, 10)
-
-        def infer(noise: torch.Tensor = noise) -> object:
-            return engine.infer(inputs[0][0], text, inputs[2][0], noise)
-
-        yield from _quantiles(f"{name}, {device}", durations_s(infer, times, warm_up=1), reference)
+    several = Engine(TinyVla(_large_configuration(MEMBERS)).eval().requires_grad_(False), device)
+    text = several.prepare(inputs[1][0])
+    name = f"400M, {MEMBERS} x {DRAWS} samples, {device}"
+    noise = torch.randn(DRAWS, 1, 16, 10)
+    taken = durations_s(lambda: several.infer(inputs[0][0], text, inputs[2][0], noise), times, warm_up=1)
+    yield from _quantiles(name, taken, reference)
+    yield from _stages("400M", several, inputs, times)
     if device == "cuda":
         yield Figure("400M, memory of the GPU", torch.cuda.max_memory_allocated() / 1e6, "MB")
     else:
-        yield Figure("400M, 5 heads in memory, float32", 4e-6 * _count(engine), "MB")
+        yield Figure("400M, 5 heads in memory, float32", 4e-6 * _count(several), "MB")
+    one = Engine(TinyVla(_large_configuration(1)).eval().requires_grad_(False), device)
+    yield from _against_one_sample(name, several, one, inputs, times)
 
 
 def _count(engine: Engine) -> int:
@@ -238,13 +265,14 @@ def _large_configuration(members: int) -> TinyVlaConfig:
     )
 
 
-def _plain_loop(model: TinyVla, inputs: Inputs) -> Callable[[], object]:
+def _plain_loop(model: TinyVla, inputs: Inputs, device: str) -> Callable[[], object]:
     """Everything from pixels to one chunk, the prompt embedded each time, as the released code does."""
-    pixels, ids, state = inputs
-    noise = torch.randn(1, 1, model.config.chunk_size, model.config.action_dim, device=pixels.device)
+    model.to(device)
+    noise = torch.randn(1, 1, model.config.chunk_size, model.config.action_dim, device=device)
 
     @torch.inference_mode()
     def run() -> object:
+        pixels, ids, state = (part.to(device) for part in inputs)
         actions = model.sample(model.condition(pixels, ids, state), noise).actions
         return actions.cpu()
 
@@ -262,9 +290,7 @@ def _first_member(model: TinyVla) -> TinyVla:
     return alone.eval().requires_grad_(False)
 
 
-def _inputs(
-    loaded: checkpoint.Checkpoint, seen: Observation
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _inputs(loaded: checkpoint.Checkpoint, seen: Observation) -> Inputs:
     config = loaded.config
     images = [seen.images[name] for name in config.extensions.camera_names]
     pixels = preprocessing.pixels(images, loaded.processor, config.crop)[None]

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,7 +110,17 @@ def _machine() -> dict[str, object]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
+        **_torch(),
     }
+
+
+def _torch() -> dict[str, object]:
+    """Its version and the GPU, where a part has used it."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"torch": torch.__version__, **gpu}
 
 
 def _processor() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from salus_ros.assets import asset
@@ -32,6 +33,10 @@ def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes:
     layout = locate(init)
     start = _one_head(init) if checkpoint.head_of(layout.tensors()) == "droid_diffusion" else None
     backbone = checkpoint.load_backbone(init)
+    if torch.cuda.is_available():
+        # 19 bits of each factor in a product are more than the 16 in which the weights are stored.
+        torch.set_float32_matmul_precision("high")
+        backbone.model.to("cuda")
     if backbone.config.extensions.joined_tokens:
         raise SalusError(
             f"{init} joins image tokens place by place, for which an average over all is not enough; heads "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import salus_ros.sim.gl  # noqa: F401, isort: skip  (chooses the renderer before mujoco is imported)
 import argparse
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -206,8 +207,9 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
 
     def keep() -> None:
-        checkpoint.save(output, trainer.average, tokenizer, image_processor(config), trainer.statistics)
-        figures = validate(trainer.average, trainer.inputs, trainer.statistics, held_out)
+        average = copy.deepcopy(trainer.average).cpu()
+        checkpoint.save(output, average, tokenizer, image_processor(config), trainer.statistics)
+        figures = validate(average, trainer.inputs, trainer.statistics, held_out)
         entry = {"step": trainer.step_count, "minutes": round(trainer.elapsed_s / 60, 2), **figures}
         with (output / "log.jsonl").open("a") as log:
             log.write(json.dumps({name: round(value, 4) for name, value in entry.items()}) + "\n")

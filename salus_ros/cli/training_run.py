@@ -86,7 +86,7 @@ def train_for(
 
 def _read(saved: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(saved, weights_only=True)
+        state: dict[str, Any] = torch.load(saved, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever unpickling raises on a broken file
         reason = str(error).strip().split("\n")[0]
         raise SalusError(f"{saved} cannot be gone on from ({reason}); delete it to begin anew.") from None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from salus_ros.policy.tinyvla import checkpoint
+from salus_ros.policy.tinyvla.denoising import _Block
 from salus_ros.policy.tinyvla.engine import Engine
+from salus_ros.policy.tinyvla.unet import ConvBlock
 
 from .small import write_checkpoint
 
@@ -43,3 +47,13 @@ def test_memory_is_not_shared_between_what_two_inferences_yield(tmp_path):
     kept = first.samples.copy()
     engine.infer(other, text, state, noise)
     assert (first.samples == kept).all(), "the second inference wrote into what the first one gave"
+
+
+def test_the_norm_of_a_gpu_is_that_of_a_processor():
+    torch.manual_seed(0)
+    block = _Block.of(ConvBlock(8, 16, members=3), members=3)
+    block = dataclasses.replace(
+        block, weight=torch.randn_like(block.weight), bias=torch.randn_like(block.bias)
+    )
+    x = torch.randn(3, 4, 8, 16)
+    torch.testing.assert_close(block._on_gpu(x), block._on_processor(x), atol=1e-5, rtol=1e-5)

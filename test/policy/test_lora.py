@@ -62,7 +62,7 @@ def trained(backbone):
     trainer = HeadTrainer(backbone, episodes(), SETTINGS)
     for _ in range(5):
         trainer.step(0.0)
-    trainer.model.eval()
+    trainer.model.cpu().eval()
     return trainer
 
 
@@ -134,7 +134,7 @@ def test_a_run_goes_on_from_its_state_and_from_no_other(backbone, trained):
     again.restore(trained.state())
     assert again.step_count == 5
     for name, tensor in trained.model.state_dict().items():
-        assert torch.equal(again.model.state_dict()[name], tensor), name
+        assert torch.equal(again.model.state_dict()[name].cpu(), tensor), name
     losses = []
     for trainer in (again, HeadTrainer(backbone, episodes(), SETTINGS)):
         trainer.restore(trained.state())
@@ -154,7 +154,7 @@ def test_frames_are_seen_under_their_own_instruction(backbone):
         together = trainer._trunk(frames)
         for row, (episode, place) in enumerate(((1, 2), (0, 0), (2, 4), (0, 3))):
             one = [Features(**{**vars(data[episode]), "seen": data[episode].seen[place : place + 1]})]
-            alone = lora.AdaptedTrunk(trainer.model, backbone, one, torch.device("cpu"))(torch.tensor([0]))
+            alone = lora.AdaptedTrunk(trainer.model, backbone, one, trainer._device)(torch.tensor([0]))
             torch.testing.assert_close(together[row], alone[0], atol=1e-5, rtol=1e-5)
 
 

@@ -28,6 +28,21 @@ def trainer(settings: TrainingSettings = SETTINGS, episodes: int = 20) -> Traine
     return Trainer(demonstrations(episodes), config, tokenizer, WIDTHS, settings)
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+
+
+@needs_gpu
+def test_a_seed_trains_alike_on_a_gpu_and_on_a_processor(monkeypatch):
+    on_gpu = trainer()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_processor = trainer()
+    for _ in range(3):
+        torch.manual_seed(on_gpu.step_count)
+        first = on_gpu.step(0.0)
+        torch.manual_seed(on_processor.step_count)
+        assert on_processor.step(0.0) == pytest.approx(first, rel=0.02), "after as many steps"
+
+
 def test_the_denoising_loss_falls():
     training = trainer()
     losses = [training.step(0.0)["action"] for _ in range(20)]
@@ -92,7 +107,9 @@ def test_the_rate_ends_at_zero():
 
 def test_validation_names_every_instruction():
     training = trainer()
-    figures = validate(training.average, training.inputs, training.statistics, demonstrations(5, seed=1))
+    figures = validate(
+        training.average.cpu(), training.inputs, training.statistics, demonstrations(5, seed=1)
+    )
     assert {f"first_frame_cm/{text}" for text in INSTRUCTIONS} <= set(figures)
     near = figures.pop("target_near_cm")
     assert np.isnan(near) or near > 0, "not available where no frame is near"
@@ -142,13 +159,14 @@ def test_prompts_of_different_lengths_go_through_together_as_they_do_alone() -> 
     rows = training.batches.rows(len(index))
     instruction = torch.from_numpy(training.data.instruction[index])
     assert len(training.inputs.length[instruction].unique()) == 2, "the batch holds both lengths"
-    tokens = training.model.see(training.inputs.pixels(training.data.images[index]))
-    state = training._state[index]
+    on_device = training._on_device
+    tokens = training.model.see(on_device(training.inputs.pixels(training.data.images[index])))
+    state = on_device(training._state[index])
     together = training._condition(tokens, instruction, state, rows)
     for row in range(len(rows)):
         for member in range(SETTINGS.members):
             frame = rows[row, member]
-            ids = training.inputs.ids[instruction[frame]][None]
+            ids = on_device(training.inputs.ids[instruction[frame]][None])
             hidden = training.model.think(training.model.embed(tokens[frame][None], ids))
             alone = training.model.embed_out.condition(hidden, state[frame][None])[0, member]
             torch.testing.assert_close(together[row, member], alone, rtol=1e-4, atol=1e-4)
@@ -179,8 +197,8 @@ def test_a_run_that_starts_from_a_policy_predicts_as_it_did_for_the_words_it_kne
     new.start_from(old.model, old_words, train_tokenizer(MANY).get_vocab())
     pixels, state = torch.randn(1, 2, 3, 64, 64), torch.randn(1, 13)
     same = INSTRUCTIONS.index(MANY[0])
-    before = old.model.condition(pixels, old.inputs.ids[same][None], state)
-    after = new.average.condition(pixels, new.inputs.ids[0][None], state)
+    before = old.model.cpu().condition(pixels, old.inputs.ids[same][None], state)
+    after = new.average.cpu().condition(pixels, new.inputs.ids[0][None], state)
     torch.testing.assert_close(after, before)
 
 

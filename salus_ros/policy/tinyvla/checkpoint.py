@@ -41,6 +41,11 @@ class Backbone:
         """The checked ``config.json``."""
         return self.model.config
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next(self.model.parameters()).device
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -7,6 +7,7 @@ as one CUDA graph, so that no Python stands between its kernels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +50,7 @@ class Engine:
             parameter.data = parameter.data.to(self.dtype)
         self.model = model.to(self.device)
         self._denoiser = Denoiser(model) if isinstance(model, TinyVla) else None
-        self._graphs: dict[tuple[int, ...], _Graph] = {}
+        self._graphs: dict[tuple[int, ...], Graph] = {}
 
     @torch.inference_mode()
     def prepare(self, ids: Tensor) -> Text:
@@ -86,26 +87,28 @@ class Engine:
         """Replay the capture for inputs of these shapes; the first call makes it."""
         shapes = tuple(size for tensor in inputs for size in tensor.shape)
         if shapes not in self._graphs:
-            self._graphs[shapes] = _Graph(self, inputs)
+            self._graphs[shapes] = Graph(self._forward, inputs)
         return self._graphs[shapes].replay(inputs)
 
 
-class _Graph:
-    """One capture with its own input and output tensors."""
+class Graph:
+    """One capture of a function on a GPU, with its own input and output tensors."""
 
-    def __init__(self, engine: Engine, inputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
-        stream = torch.cuda.Stream(engine.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(engine.device))
+        device = inputs[0].device
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(_CAPTURE_WARM_UP):
-                engine._forward(*self._inputs)
-        torch.cuda.current_stream(engine.device).wait_stream(stream)
+                function(*self._inputs)
+        torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._outputs = engine._forward(*self._inputs)
+            self._outputs = function(*self._inputs)
 
-    def replay(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def replay(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What the function gives for these inputs; the next replay writes over it."""
         for mine, given in zip(self._inputs, inputs, strict=True):
             mine.copy_(given)
         self._graph.replay()

@@ -75,7 +75,7 @@ class FeatureCache:
 def embedded_prompt(backbone: Backbone, instruction: str) -> Text:
     """The prompt of an instruction as the language model reads it, for one frame."""
     ids = preprocessing.prompt_ids(backbone.tokenizer, preprocessing.prompt(instruction))
-    return backbone.model.text(torch.tensor([ids]))
+    return backbone.model.text(torch.tensor([ids], device=backbone.device))
 
 
 def pooled(model: LlavaPythia, tokens: Tensor, text: Text) -> Tensor:
@@ -87,12 +87,12 @@ def _averages(backbone: Backbone, clip: Clip) -> NDArray[np.floating[Any]]:
     with torch.inference_mode():
         text = embedded_prompt(backbone, clip.instruction)
         parts = [pooled(backbone.model, tokens, text) for tokens in _tokens(backbone, clip)]
-        return torch.cat(parts).float().numpy()
+        return torch.cat(parts).float().cpu().numpy()
 
 
 def _image_tokens(backbone: Backbone, clip: Clip) -> NDArray[np.floating[Any]]:
     with torch.inference_mode():
-        return torch.cat(list(_tokens(backbone, clip))).half().numpy()
+        return torch.cat(list(_tokens(backbone, clip))).half().cpu().numpy()
 
 
 def _tokens(backbone: Backbone, clip: Clip, batch: int = 16) -> Iterator[Tensor]:
@@ -100,7 +100,7 @@ def _tokens(backbone: Backbone, clip: Clip, batch: int = 16) -> Iterator[Tensor]
     crop = backbone.config.extensions.crop
     frames = [preprocessing.pixels(images, backbone.processor, crop) for images in clip.images]
     for start in range(0, len(frames), batch):
-        yield backbone.model.see(torch.stack(frames[start : start + batch]))
+        yield backbone.model.see(torch.stack(frames[start : start + batch]).to(backbone.device))
 
 
 _SEEN: dict[Kind, Callable[[Backbone, Clip], NDArray[np.floating[Any]]]] = {

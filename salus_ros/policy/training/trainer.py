@@ -1,5 +1,8 @@
 """One training run of an ensemble: its losses, its steps, and the state to resume from.
 
+It runs on a GPU where there is one. Whatever is drawn at random is drawn on the processor, so that a seed
+means the same on both.
+
 All members are trained together, each on its own resample of the demonstrations, while the trunk that they
 share learns from all. Beside the denoising loss, the condition that the heads see must hold where
 the named object, the goal and the tool are; and where another object and another goal are once
@@ -50,6 +53,7 @@ class Trainer:
             raise SalusError("There are no demonstrations to learn from; collect some first.")
         torch.manual_seed(settings.seed)
         self.data, self.settings = data, settings
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.statistics = statistics or statistics_of(data, settings)
         # Eager attention is the faster one on sequences as short as these.
         self.model = TinyVla(config, widths, "eager")
@@ -57,6 +61,9 @@ class Trainer:
         self.average = TinyVla(config, widths, "eager")
         self.average.load_state_dict(self.model.state_dict())
         self.average.eval().requires_grad_(False)
+        # Moved after they were drawn: one seed gives the same weights and batches on every device.
+        for module in (self.model, self.average):
+            module.to(self._device)
         self.step_count = 0
         self.elapsed_s = 0.0
         self.inputs = Inputs(data.instructions, tokenizer, image_processor(config))
@@ -67,7 +74,7 @@ class Trainer:
             nn.Linear(tokens * hidden, hidden),
             nn.GELU(),
             nn.Linear(hidden, 3 * data.things_m.shape[1]),
-        )
+        ).to(self._device)
         parameters = [*self.model.parameters(), *self._reader.parameters()]
         self._optimizer = torch.optim.AdamW(
             parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -87,35 +94,38 @@ class Trainer:
         goals = torch.from_numpy(data.goals_m[index]) / POSITION_UNIT_M
         present = ~(objects.isnan() | goals.isnan()).any(dim=-1)
         objects, goals = objects.nan_to_num(), goals.nan_to_num()
-        tokens = model.see(self.inputs.augmented(data.images[index], settings.shift_px, settings.brightness))
+        views = self.inputs.augmented(data.images[index], settings.shift_px, settings.brightness)
+        tokens = model.see(self._on_device(views))
 
         state = self._state[index]
         state[:, 10:] *= (torch.rand(len(index), 1) >= settings.hidden_velocity).float()
+        state = self._on_device(state)
 
         condition = self._condition(tokens, instruction, state, rows)
-        action = self._denoising_loss(condition, self._actions[index][rows])
+        action = self._denoising_loss(condition, self._on_device(self._actions[index][rows]))
         every = torch.arange(len(index))
-        named, goal = objects[every, instruction], goals[every, instruction]
+        named = self._on_device(objects[every, instruction][rows])
+        goal = self._on_device(goals[every, instruction][rows])
+        held = self._on_device(torch.from_numpy(data.held[index])[rows])
         guess = self._auxiliary(condition)
-        held = torch.from_numpy(data.held[index])
-        position = functional.smooth_l1_loss(guess[..., :3], named[rows], beta=KNEE)
-        rest = functional.smooth_l1_loss(guess[..., 3:6], goal[rows], beta=KNEE)
-        rest = rest + 0.3 * functional.binary_cross_entropy_with_logits(guess[..., 6], held[rows])
+        position = functional.smooth_l1_loss(guess[..., :3], named, beta=KNEE)
+        rest = functional.smooth_l1_loss(guess[..., 3:6], goal, beta=KNEE)
+        rest = rest + 0.3 * functional.binary_cross_entropy_with_logits(guess[..., 6], held)
 
         half = batches.half(len(index))
         fewer = batches.rows(len(half))
         other = batches.other_instructions(present[half].float())
         imagined = self._auxiliary(self._condition(tokens[half], other, state[half], fewer))[..., :6]
-        wanted = torch.cat([objects[half, other], goals[half, other]], dim=-1)[fewer]
-        there = present[half, other].float()[fewer][..., None]
+        wanted = self._on_device(torch.cat([objects[half, other], goals[half, other]], dim=-1)[fewer])
+        there = self._on_device(present[half, other].float()[fewer][..., None])
         apart = functional.smooth_l1_loss(imagined, wanted, beta=KNEE, reduction="none") * there
         size = 3 * there.sum().clamp(min=1)
         counterfactual = (apart[..., :3].sum() + settings.goal_weight * apart[..., 3:].sum()) / size
 
-        things = torch.from_numpy(data.things_m[index]) / POSITION_UNIT_M
+        things = self._on_device(torch.from_numpy(data.things_m[index]) / POSITION_UNIT_M)
         in_scene = ~things.isnan().any(dim=-1)
         seen = self._reader(tokens).view(len(index), -1, 3)
-        tool = self._state_position(index)
+        tool = self._on_device(torch.from_numpy(data.state[index, :3]) / POSITION_UNIT_M)
         off = functional.smooth_l1_loss(
             seen, things.nan_to_num() + tool[:, None], beta=KNEE, reduction="none"
         ).mean(dim=-1)
@@ -127,22 +137,23 @@ class Trainer:
             + settings.counterfactual_weight * counterfactual
         )
         with torch.no_grad():
-            error_m = (guess[..., :3] - named[rows]).norm(dim=-1).mean() * POSITION_UNIT_M
-            goal_m = (guess[..., 3:6] - goal[rows]).norm(dim=-1).mean() * POSITION_UNIT_M
+            error_m = (guess[..., :3] - named).norm(dim=-1).mean() * POSITION_UNIT_M
+            goal_m = (guess[..., 3:6] - goal).norm(dim=-1).mean() * POSITION_UNIT_M
             missed = (imagined - wanted)[..., :3].norm(dim=-1) * there[..., 0]
             imagined_m = missed.sum() / there.sum().clamp(min=1) * POSITION_UNIT_M
         parts = {
-            "loss": float(total.detach()),
-            "action": float(action.detach()),
-            "reading": float(reading.detach()),
-            "target_cm": 100 * float(error_m),
-            "goal_cm": 100 * float(goal_m),
-            "other_cm": 100 * float(imagined_m),
+            "loss": total.detach(),
+            "action": action.detach(),
+            "reading": reading.detach(),
+            "target_cm": 100 * error_m,
+            "goal_cm": 100 * goal_m,
+            "other_cm": 100 * imagined_m,
         }
-        return total, parts
+        # Read at once: each read would wait for the device.
+        return total, dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
 
-    def _state_position(self, index: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.data.state[index, :3]) / POSITION_UNIT_M
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, non_blocking=True)
 
     def _condition(self, tokens: Tensor, instruction: Tensor, state: Tensor, rows: Tensor) -> Tensor:
         """Condition of each member for its own rows of the batch, (rows, K, H), under instructions (N,).
@@ -158,7 +169,7 @@ class Trainer:
             renumbered = torch.full((len(tokens),), -1)
             renumbered[chosen] = torch.arange(len(chosen))
             mine = rows[place]
-            ids = torch.stack(self.inputs.prompts(instruction[chosen]))
+            ids = self._on_device(torch.stack(self.inputs.prompts(instruction[chosen])))
             trunk = model.gpt_neox.trunk(model.embed(tokens[chosen], ids))[:, 0]
             hidden = model.gpt_neox.members(trunk[renumbered[mine]])
             parts.append(model.embed_out.condition(hidden, state[mine]))
@@ -174,8 +185,8 @@ class Trainer:
         """``condition`` (rows, K, H) and ``chunk`` (rows, K, T, D)."""
         draws = self.settings.draws
         condition, chunk = condition.repeat(draws, 1, 1), chunk.repeat(draws, 1, 1, 1)
-        noise = torch.randn_like(chunk)
-        step = torch.randint(0, TRAINING_STEPS, (len(chunk),))
+        noise = self._on_device(torch.randn(chunk.shape))
+        step = self._on_device(torch.randint(0, TRAINING_STEPS, (len(chunk),)))
         noisy = add_noise(chunk, noise, step, self.model.table)
         wanted = noise if self.model.extensions.prediction == "epsilon" else chunk
         return functional.mse_loss(self.model.embed_out(noisy, step, condition), wanted)
