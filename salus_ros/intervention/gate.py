@@ -332,10 +332,11 @@ class Gate:
         request_replan: bool = False,
     ) -> Decision:
         trigger = self._modes.trigger
-        if entered or math.isnan(self._mode_since_s):
+        changed = trigger.mode != self._last_mode
+        if changed or math.isnan(self._mode_since_s):
             self._mode_since_s = now_s
-            if entered:
-                self._counts[trigger.mode] += 1
+        if changed:
+            self._counts[trigger.mode] += 1
         stop_driver = trigger.mode == Mode.EMERGENCY_STOP != self._last_mode
         self._last_mode = trigger.mode
         motion = self._motion

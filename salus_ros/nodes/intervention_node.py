@@ -50,6 +50,9 @@ GRAPH_PERIOD_S: Final = 0.2
 
 COLLECT_PERIOD_S: Final = 1.0
 
+LATCH_RETRY_S: Final = 1.0
+"""Time between two tries to write, or to remove, a latch file that the disk refused."""
+
 ACKNOWLEDGE_S: Final = 0.3
 """How long the last state may take to reach its listeners when the process ends."""
 
@@ -73,6 +76,8 @@ class InterventionNode(ManagedNode):
         self._robot = Robot.load(self._settings.robot)
         self._latch = LatchFile(self._settings.latch_path(self.get_fully_qualified_name()))
         self._latched = False
+        """What the file says, as far as is known."""
+        self._next_latch_s = -math.inf
         self._gate = self._new_gate()
         self._counts: Counter[str] = Counter()
         self._decision: Decision | None = None
@@ -152,7 +157,7 @@ class InterventionNode(ManagedNode):
             if answer.accepted:
                 self._resume_services.call()
                 return
-            if time.monotonic() > end_s:
+            if self.ending() or time.monotonic() > end_s:
                 raise SalusError(f"The gate does not become active: {answer.message}.")
             time.sleep(self._settings.period_s)
 
@@ -292,10 +297,7 @@ class InterventionNode(ManagedNode):
             self._latched_stop_services.call()
         if decision.second_writer:
             self._stop_services.call()
-        latched = state.mode == Mode.EMERGENCY_STOP
-        if latched != self._latched:
-            self._latched = latched
-            self._keep_latch(state)
+        self._keep_latch(state)
         for answer in decision.answers:
             if answer.accepted and answer.request.kind is RequestKind.RESET:
                 self._incoming.bind_anew()
@@ -304,15 +306,21 @@ class InterventionNode(ManagedNode):
             self._counts["replans requested"] += 1
 
     def _keep_latch(self, state: InterventionState) -> None:
-        """On disk, so that a restart finds it; motion does not depend on it."""
+        """On disk, so that a restart finds it; motion does not depend on it. What failed is tried again."""
+        latched = state.mode == Mode.EMERGENCY_STOP
+        now_s = time.monotonic()
+        if latched == self._latched or now_s < self._next_latch_s:
+            return
         try:
-            if state.mode == Mode.EMERGENCY_STOP:
+            if latched:
                 self._latch.write(LatchRecord(state.cause, state.reason))
             else:
                 self._latch.clear()
+            self._latched = latched
         except OSError as error:
+            self._next_latch_s = now_s + LATCH_RETRY_S
             self._counts["latch file not written"] += 1
-            self.get_logger().error(f"the latch file cannot be kept: {error}")
+            self.log_throttled(f"the latch file cannot be kept: {error}", key="latch", level="error")
 
     def _health(self) -> diagnostics.Health:
         if self._decision is None:

@@ -67,6 +67,8 @@ class GuardedNode(Node):  # type: ignore[misc]
         """How often each callback raised, by its name."""
         self._last_log_s: dict[str, float] = {}
         self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.ending: Callable[[], bool] = lambda: False
+        """Whether the process was asked to end: a callback that waits for something waits no longer."""
 
     def guard(self, callback: Callable[..., Any], *, fallback: Any = None) -> Callable[..., Any]:
         """Wrap a callback: an exception is counted, logged with its cause and reported to
@@ -277,6 +279,7 @@ def run_node(
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = factory()
+        node.ending = lambda: bool(signals)
         refuse_unknown(node)
         executor = make_executor()
         executor.add_node(node)

@@ -735,6 +735,12 @@ def test_an_error_is_told_stops_the_driver_and_latches(monkeypatch: pytest.Monke
     gate.until(Mode.NOMINAL)
 
 
+def test_an_error_that_goes_on_is_one_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [decision.state for decision in broken(Ticked().following(), monkeypatch, ticks=3)]
+    assert [state.emergency_stop_count for state in states] == [1, 1, 1]
+    assert states[2].time_in_mode_s > states[1].time_in_mode_s > states[0].time_in_mode_s == 0.0
+
+
 def test_an_error_before_the_activation_is_told_and_latches_too(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Ticked()
     gate.tick()

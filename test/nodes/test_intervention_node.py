@@ -18,6 +18,8 @@ import rclpy
 sys.path.insert(0, str(Path(__file__).parent))
 from diagnostic_msgs.msg import DiagnosticArray
 from gate_driver import ARM, FINGERS, PATIENT, REACT_S, START_S, Surroundings, surroundings
+from lifecycle_msgs.msg import Transition, TransitionEvent
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
@@ -142,6 +144,45 @@ def test_the_latch_survives_a_kill(around: Surroundings) -> None:
         around.graph.bring_up("intervention_node", timeout_s=START_S)
     around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
     around.until(Mode.INACTIVE)
+
+
+def test_a_latch_that_the_disk_refused_is_written_once_it_can_be(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    with surroundings(tmp_path, next(DOMAIN), latch_file=str(folder / "latch")) as around:
+        around.activate()
+        folder.write_text("a file where the folder should be")
+        assert around.trigger(qos.EMERGENCY_STOP).success
+        around.until(Mode.EMERGENCY_STOP)
+        process = around.graph.processes["intervention_node"]
+        around.graph.spin_until(
+            lambda: "the latch file cannot be kept" in process.log_tail(50), REACT_S, "a word about the disk"
+        )
+        folder.unlink()
+        around.graph.spin_until((folder / "latch").exists, REACT_S, "the latch file")
+        assert around.trigger(qos.RESET).success
+        around.graph.spin_until(lambda: not (folder / "latch").exists(), REACT_S, "its removal")
+
+
+def test_sigterm_ends_an_activation_that_waits(tmp_path: Path) -> None:
+    with surroundings(tmp_path, next(DOMAIN), activation_timeout_s=START_S) as around:
+        around.joints_on = False
+        graph = around.graph
+        graph.transition("intervention_node", Transition.TRANSITION_CONFIGURE)
+        changes = graph.listen("intervention_node/transition_event", TransitionEvent)
+        client = graph.node.create_client(ChangeState, "intervention_node/change_state")
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
+        graph.spin_until(client.service_is_ready, REACT_S, "the lifecycle service")
+        client.call_async(request)
+        graph.spin_until(
+            lambda: changes.newest is not None and changes.newest.goal_state.label == "activating",
+            REACT_S,
+            "the beginning of the activation",
+        )
+        process = graph.processes["intervention_node"]
+        process.signal(signal.SIGTERM)
+        graph.spin_until(lambda: not process.alive, REACT_S, "the end of the process", check=False)
+        assert process.process.returncode == 0, process.log_tail()
+        assert "does not become active" in process.log_tail(), "it was not waiting when the signal came"
 
 
 def test_a_killed_gate_leaves_a_command_that_ends_in_rest(around: Surroundings) -> None:
