@@ -37,7 +37,8 @@ def latencies(measured: list[dict[str, Any]]) -> str:
                 ratio = f"{figure['ratio']:.2f}"
             value = _amount(figure["value"], figure["unit"])
             rows.append(f"| {figure['name']} | {value} | {reference} | {ratio} |")
-        parts.append(f"**{on}**, {bench['date']}, torch {bench['torch']}:\n\n" + "\n".join(rows))
+        note = f"\n\n{bench['note']}" if "note" in bench else ""
+        parts.append(f"**{on}**, {bench['date']}, torch {bench['torch']}:{note}\n\n" + "\n".join(rows))
     return "\n\n".join(parts)
 
 

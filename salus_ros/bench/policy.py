@@ -23,6 +23,7 @@ from salus_ros.bench.figures import Figure, durations_s
 from salus_ros.nodes.inference import SWITCH_INTERVAL_S
 from salus_ros.policy.registry import DEFAULT
 from salus_ros.policy.tinyvla import checkpoint, preprocessing
+from salus_ros.policy.tinyvla.backbone import Attention
 from salus_ros.policy.tinyvla.configuration import MemberPart, TinyVlaConfig
 from salus_ros.policy.tinyvla.denoising import Denoiser
 from salus_ros.policy.tinyvla.engine import Engine, Graph
@@ -84,11 +85,11 @@ def _shipped(device: str, times: int) -> Iterator[Figure]:
     model = loaded.model
     assert isinstance(model, TinyVla)
     inputs = _inputs(loaded, observation())
-    plain = _plain_loop(_first_member(model), inputs, device)
+    plain = _plain_loop(_first_member(model, "eager"), inputs, device)
     ours, reference = _in_turn(lambda: policy.act(observation()), plain, times)
     name = f"shipped, {policy.config.extensions.members} x {DRAWS} samples, {device}"
-    yield from _quantiles(name, ours, reference)
-    several, one = Engine(checkpoint.load(folder).model, device), Engine(_first_member(model), device)
+    yield from _quantiles(f"{name}, image to chunk", ours, reference)
+    several, one = Engine(checkpoint.load(folder).model, device), Engine(_first_member(model, "sdpa"), device)
     yield from _against_one_sample(name, several, one, inputs, times)
     images = [observation().images[name] for name in model.extensions.camera_names]
     taken = durations_s(
@@ -172,6 +173,7 @@ def _replayed(graph: Graph, given: Sequence[torch.Tensor]) -> None:
 def _lateness(policy: TinyVlaPolicy, times: int) -> Iterator[Figure]:
     """How late a thread that sleeps beside an inference wakes up: what the node's executor feels."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     quiet = _wake_ups(times)
     ended = threading.Event()
@@ -186,6 +188,7 @@ def _lateness(policy: TinyVlaPolicy, times: int) -> Iterator[Figure]:
     beside = _wake_ups(max(times, 500))
     ended.set()
     worker.join()
+    torch.set_num_threads(threads)
     yield Figure("executor late beside an inference, p99", _p(beside, 99), "ms", _p(quiet, 99), "without one")
 
 
@@ -211,16 +214,18 @@ def _large(device: str, times: int) -> Iterator[Figure]:
     reference = durations_s(_plain_loop(model, inputs, device), times, warm_up=1)
     del model
     gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     several = Engine(TinyVla(_large_configuration(MEMBERS)).eval().requires_grad_(False), device)
     text = several.prepare(inputs[1][0])
     name = f"400M, {MEMBERS} x {DRAWS} samples, {device}"
     noise = torch.randn(DRAWS, 1, 16, 10)
     taken = durations_s(lambda: several.infer(inputs[0][0], text, inputs[2][0], noise), times, warm_up=1)
-    yield from _quantiles(name, taken, reference)
-    yield from _stages("400M", several, inputs, times)
+    yield from _quantiles(f"{name}, pixels to chunk", taken, reference)
     if device == "cuda":
         yield Figure("400M, memory of the GPU", torch.cuda.max_memory_allocated() / 1e6, "MB")
-    else:
+    yield from _stages("400M", several, inputs, times)
+    if device == "cpu":
         yield Figure("400M, 5 heads in memory, float32", 4e-6 * _count(several), "MB")
     one = Engine(TinyVla(_large_configuration(1)).eval().requires_grad_(False), device)
     yield from _against_one_sample(name, several, one, inputs, times)
@@ -279,12 +284,12 @@ def _plain_loop(model: TinyVla, inputs: Inputs, device: str) -> Callable[[], obj
     return run
 
 
-def _first_member(model: TinyVla) -> TinyVla:
+def _first_member(model: TinyVla, attention: Attention) -> TinyVla:
     """A single policy with the weights of member 0."""
     raw = model.config.raw
     config = TinyVlaConfig.of({**raw, "salus": {**raw["salus"], "members": 1}})
     widths = checkpoint.head_widths(to_published(model))
-    alone = TinyVla(config, widths, "eager")
+    alone = TinyVla(config, widths, attention)
     own = {name: tensor for name, tensor in to_published(model).items() if not name.startswith("members.")}
     from_published(alone, own, "member 0")
     return alone.eval().requires_grad_(False)
@@ -315,7 +320,7 @@ def _in_turn(
 
 def _quantiles(name: str, ours: Floats, reference: Floats) -> Iterator[Figure]:
     for q in (50, 99):
-        yield Figure(f"{name}, image to chunk, p{q}", _p(ours, q), "ms", _p(reference, q), _PLAIN)
+        yield Figure(f"{name}, p{q}", _p(ours, q), "ms", _p(reference, q), _PLAIN)
 
 
 def _p(taken_s: Floats, q: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--all-successful",
         action="store_true",
-        help="take every episode for a success, also where nobody marked it as one",
+        help="take episodes for successes that nobody marked as anything",
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes that replay episodes (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -49,6 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; returns 0, or raises ``SalusError``."""
+    from salus_ros.data.episode import Outcome
     from salus_ros.monitor.checkpoint import FILE_NAME, Checkpoint
     from salus_ros.monitor.recalibration import recalibrate
 
@@ -56,7 +58,11 @@ def run(args: argparse.Namespace) -> int:
         raise SalusError(f"--alpha {args.alpha} was given; expected a share between 0 and 1.")
     checkpoint = Checkpoint.load(args.monitor)
     samples = _samples(args, checkpoint)
-    kept = [s for s in samples if (args.all_successful and not s.onsets) or s.success]
+    if args.all_successful:
+        samples = [
+            replace(s, outcome=Outcome.SUCCESS) if s.outcome is Outcome.UNKNOWN else s for s in samples
+        ]
+    kept = [s for s in samples if s.success]
     if len(kept) < len(samples):
         print(f"{len(samples) - len(kept)} of {len(samples)} episodes are no successes and were left out")
     foreign = sorted({s.policy_hash for s in kept} - {"", *checkpoint.policy_hashes})
@@ -81,13 +87,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _samples(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Sample]:
     """Of stores through the cache, of bags one by one."""
+    from salus_ros.cli.datasets import check_robot
     from salus_ros.data.bags import read_bag
-    from salus_ros.monitor.dataset import load_samples
+    from salus_ros.monitor.dataset import data_hash, load_samples
+    from salus_ros.monitor.splits import Split
 
     stores = [path for path in args.data if (path / "zarr.json").exists()]
-    found = (
-        load_samples(stores, checkpoint.settings, jobs=args.jobs, progress=not args.quiet) if stores else []
-    )
+    found: list[Sample] = []
+    if stores:
+        check_robot(stores, checkpoint.settings.urdf)
+        found = load_samples(stores, checkpoint.settings, jobs=args.jobs, progress=not args.quiet)
+        if data_hash(stores) == checkpoint.data_hash:
+            print("the monitor was trained on these episodes; those kept for its calibration are used")
+            found = [s for s in found if s.split is Split.CALIBRATE]
     for path in args.data:
         if path not in stores:
             found += _replayed(read_bag(path), checkpoint)

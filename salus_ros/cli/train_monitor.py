@@ -7,6 +7,7 @@ import datetime
 import json
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -152,7 +153,7 @@ def _enter(args: argparse.Namespace, data: str, figures: Mapping[str, Any]) -> N
     """Appends one look at the test episodes to the ledger that ``salus evaluate`` keeps."""
     found = [c["value"] for row in figures["auroc"].values() for c in row if c["value"] is not None]
     mean = f"{sum(found) / len(found):.3f}" if found else "-"
-    command = shlex.join(["salus", "train-monitor", *map(str, args.data), "--seed", str(args.seed)])
+    command = shlex.join(["salus", *sys.argv[1:]])
     when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
     args.ledger.parent.mkdir(parents=True, exist_ok=True)
     if not args.ledger.exists():

@@ -14,6 +14,7 @@ from salus_ros.errors import SalusError
 from salus_ros.evaluation.protocol import OURS, Watch
 from salus_ros.monitor.checkpoint import Checkpoint
 from salus_ros.monitor.dataset import Sample
+from salus_ros.monitor.predictor import REACH
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.signals import families
 from salus_ros.monitor.splits import Split
@@ -21,8 +22,8 @@ from salus_ros.monitor.training_settings import TrainingSettings
 
 EPISODES: Final = (50, 150, 500)
 """Numbers of training episodes that are compared, as far as there are so many."""
-HISTORY_STEPS: Final = (1, 7)
-"""Steps of the past that the network sees, besides all 19: now alone, and 0.35 s."""
+HISTORY_STEPS: Final = (1, 7, REACH)
+"""Steps of the past that the network sees: now alone, 0.35 s, and as far as it can look back."""
 MEMBERS: Final = (1, 2, 5)
 
 
@@ -64,7 +65,9 @@ def variants(checkpoint: Checkpoint, seeds: int, *, ablations: bool) -> list[Abl
             found.append(setting(f"{family} only", alone))
     found.append(setting("first predictor", predictor="seed"))
     found += [setting(f"{n} members", members=n) for n in MEMBERS if n != ours.members]
-    found += [setting(f"{s} steps of history", history_steps=s) for s in HISTORY_STEPS]
+    found += [
+        setting(f"{s} steps of history", history_steps=s) for s in HISTORY_STEPS if s != ours.history_steps
+    ]
     found += [replace(setting(f"{n} training episodes"), train_episodes=n) for n in EPISODES]
     return found
 

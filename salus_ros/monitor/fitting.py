@@ -58,7 +58,7 @@ def fit(
         progress: show a bar.
         state: file that keeps the newest epoch; if there is one of this very fit, it goes on from there.
     """
-    run = _Run(len(names), settings, member)
+    run = _Run(names, settings, member)
     if state is not None:
         run.resume(state)
     weight = _positive_weight(train_set, settings.max_positive_weight)
@@ -107,13 +107,13 @@ def fit(
 class _Run:
     """Everything that changes during a fit."""
 
-    def __init__(self, signals: int, settings: TrainingSettings, member: int) -> None:
+    def __init__(self, names: Sequence[str], settings: TrainingSettings, member: int) -> None:
         seed = settings.seed * 1000 + member
         torch.manual_seed(seed)
         self._settings = settings
-        self._about = f"{settings.model_dump_json()} {signals} {member}"
+        self._about = f"{settings.model_dump_json()} {' '.join(names)} {member}"
         self.rng = np.random.default_rng(seed)
-        self.network = Network(2 * signals, settings.channels, settings.dropout)
+        self.network = Network(2 * len(names), settings.channels, settings.dropout)
         self.network.forget(settings.history_steps)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay

@@ -153,7 +153,8 @@ class PolicyNode(ManagedNode):
             stamp_s=0.0,
             robot=RobotState(0.0, middle, zeros, zeros, 0.08),
             images={camera: WARM_UP_IMAGE for camera in self._settings.inputs.cameras},
-            instruction="warm up",
+            # The one that will come, where it is known: a GPU prepares for each length of a prompt apart.
+            instruction=self._settings.instruction or "warm up",
         )
 
     def _apply(self, settings: PolicyNodeSettings) -> None:

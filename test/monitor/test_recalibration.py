@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 from made_up_episodes import Recipe, make_episode, make_sample
 
 from salus_ros.cli.main import main
+from salus_ros.data.episode import Outcome
 from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
 from salus_ros.monitor.checkpoint import FILE_NAME, Checkpoint
-from salus_ros.monitor.dataset import Sample
+from salus_ros.monitor.dataset import Sample, data_hash
 from salus_ros.monitor.recalibration import recalibrate
 from salus_ros.monitor.scoring import judgements
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.signals import SignalSet
+from salus_ros.monitor.splits import Split, split_of
 from salus_ros.monitor.training import train
 from salus_ros.monitor.training_settings import TrainingSettings
 
@@ -70,6 +73,38 @@ def test_the_verb_reads_a_store_and_leaves_the_monitor_it_was_given_as_it_was(
     own = Checkpoint.load(tmp_path / "own")
     assert own.alpha == 0.4
     assert own.report["recalibrated"]["episodes"] >= 2
+
+
+def test_episodes_that_nobody_marked_count_where_all_are_said_to_be_successful(
+    checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.save(tmp_path / "monitor" / FILE_NAME)
+    with Store.create(tmp_path / "store") as store:
+        for seed in range(9):
+            episode = make_episode(seed, Recipe(length_s=1.2, points=4, robot_period_s=0.05))
+            store.append(replace(episode, meta=replace(episode.meta, outcome=Outcome.UNKNOWN), events=()))
+    arguments = ["calibrate", str(tmp_path / "store"), "--monitor", str(tmp_path / "monitor"), "--jobs", "1"]
+    arguments += ["--output", str(tmp_path / "own"), "--quiet", "--alpha", "0.4"]
+    assert main(arguments) == 2
+    assert "0 successful" in capsys.readouterr().err
+    assert main([*arguments, "--all-successful"]) == 0
+    assert Checkpoint.load(tmp_path / "own").report["recalibrated"]["episodes"] == 9
+
+
+def test_of_the_episodes_it_was_trained_on_only_those_for_calibration_are_used(
+    checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = range(40)
+    with Store.create(tmp_path / "store") as store:
+        for seed in seeds:
+            store.append(make_episode(seed, Recipe(length_s=1.2, points=4, robot_period_s=0.05)))
+    known = replace(checkpoint, data_hash=data_hash([tmp_path / "store"]))
+    known.save(tmp_path / "monitor" / FILE_NAME)
+    arguments = ["calibrate", str(tmp_path / "store"), "--monitor", str(tmp_path / "monitor"), "--jobs", "1"]
+    assert main([*arguments, "--output", str(tmp_path / "own"), "--quiet", "--alpha", "0.5"]) == 0
+    assert "those kept for its calibration are used" in capsys.readouterr().out
+    kept = sum(split_of(seed) is Split.CALIBRATE for seed in seeds)
+    assert 1 <= Checkpoint.load(tmp_path / "own").report["recalibrated"]["episodes"] <= kept
 
 
 @pytest.mark.parametrize("alpha", ["0", "1", "-3"])

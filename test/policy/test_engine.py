@@ -9,7 +9,7 @@ import torch
 
 from salus_ros.policy.tinyvla import checkpoint
 from salus_ros.policy.tinyvla.denoising import _Block
-from salus_ros.policy.tinyvla.engine import Engine
+from salus_ros.policy.tinyvla.engine import GRAPHS_KEPT, LARGE, Engine, _dtype
 from salus_ros.policy.tinyvla.unet import ConvBlock
 
 from .small import write_checkpoint
@@ -57,3 +57,37 @@ def test_the_norm_of_a_gpu_is_that_of_a_processor():
     )
     x = torch.randn(3, 4, 8, 16)
     torch.testing.assert_close(block._on_gpu(x), block._on_processor(x), atol=1e-5, rtol=1e-5)
+
+
+def test_as_many_captures_are_kept_as_are_said_and_the_oldest_go(monkeypatch, tmp_path):
+    made = []
+
+    class Capture:
+        def __init__(self, function, inputs):
+            made.append(len(inputs[0]))
+
+        def replay(self, inputs):
+            return tuple(inputs)
+
+    monkeypatch.setattr("salus_ros.policy.tinyvla.engine.Graph", Capture)
+    engine = Engine(checkpoint.load(write_checkpoint(tmp_path / "policy")).model, "cpu")
+    lengths = range(1, GRAPHS_KEPT + 2)
+    for length in (*lengths, lengths[-1], 2, 1):
+        engine._graphed(torch.empty(length))
+    assert made == [*lengths, 1], "the last and the second were still there, the first was not"
+    assert len(engine._graphs) == GRAPHS_KEPT
+
+
+@pytest.mark.parametrize(
+    ("capability", "parameters", "expected"),
+    [
+        ((9, 0), LARGE, torch.bfloat16),
+        ((9, 0), LARGE - 1, torch.float32),
+        ((7, 5), LARGE, torch.float32),
+    ],
+)
+def test_large_models_run_in_bfloat16_where_a_gpu_has_it(monkeypatch, capability, parameters, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    assert _dtype("auto", torch.device("cuda"), parameters) is expected
+    assert _dtype("auto", torch.device("cpu"), parameters) is torch.float32
+    assert _dtype("bfloat16", torch.device("cpu"), parameters) is torch.bfloat16

@@ -1,8 +1,8 @@
 """One observation through a loaded TinyVLA, as fast as its device allows.
 
 On a processor: float32, the prompt embedded once an instruction, all members and draws in one product a
-layer. On a GPU: bfloat16 with float32 tables and chunks, and the whole way from pixels to chunks replayed
-as one CUDA graph, so that no Python stands between its kernels.
+layer. On a GPU: the whole way from pixels to chunks replayed as one CUDA graph, so that no Python stands
+between its kernels; large models in bfloat16 with float32 tables and chunks.
 """
 
 from __future__ import annotations
@@ -21,8 +21,18 @@ from salus_ros.types import NOT_AVAILABLE, Floats32
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
+LARGE = 100_000_000
+"""Parameters from which on a GPU gains by bfloat16. Below, starting the kernels takes the time, and a policy
+should plan on every machine as on the one where its monitor was trained."""
+
+GRAPHS_KEPT = 4
+"""Captures, each with its memory: of prompts of so many lengths."""
+
 _CAPTURE_WARM_UP = 3
 """Runs before a capture: kernels are chosen and memory is taken outside the graph."""
+
+_NATIVE_BFLOAT16 = (8, 0)
+"""Compute capability from which on a GPU multiplies bfloat16 itself."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class Engine:
         self, model: TinyVla | TinyVlaAct, device: str = "auto", precision: Precision = "auto"
     ) -> None:
         self.device = _device(device)
-        self.dtype = _dtype(precision, self.device)
+        self.dtype = _dtype(precision, self.device, sum(part.numel() for part in model.parameters()))
         # Parameters alone: tables of the sampler and of the rotation stay in float32, or actions become nan.
         for parameter in model.parameters():
             parameter.data = parameter.data.to(self.dtype)
@@ -86,9 +96,13 @@ class Engine:
     def _graphed(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Replay the capture for inputs of these shapes; the first call makes it."""
         shapes = tuple(size for tensor in inputs for size in tensor.shape)
-        if shapes not in self._graphs:
-            self._graphs[shapes] = Graph(self._forward, inputs)
-        return self._graphs[shapes].replay(inputs)
+        graph = self._graphs.pop(shapes, None)
+        if graph is None:
+            while len(self._graphs) >= GRAPHS_KEPT:
+                del self._graphs[next(iter(self._graphs))]  # the one not used for longest
+            graph = Graph(self._forward, inputs)
+        self._graphs[shapes] = graph
+        return graph.replay(inputs)
 
 
 class Graph:
@@ -124,10 +138,15 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise SalusError(f"The device {name!r} cannot be used ({reason}); use auto, cpu or cuda.") from None
+    if device.index:
+        raise SalusError(
+            f"The device {name!r} is not the first GPU; use cuda, and say which with CUDA_VISIBLE_DEVICES."
+        )
     return device
 
 
-def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+def _dtype(precision: Precision, device: torch.device, parameters: int) -> torch.dtype:
     if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _NATIVE_BFLOAT16
+        return torch.bfloat16 if native and parameters >= LARGE else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32

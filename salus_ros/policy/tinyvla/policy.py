@@ -47,7 +47,9 @@ class TinyVlaPolicySettings(BaseModel):
     )
     device: str = Field(default="auto", description="auto (a GPU where there is one), cpu or cuda.")
     precision: Precision = Field(
-        default="auto", description="auto (bfloat16 on a GPU, else float32), float32 or bfloat16."
+        default="auto",
+        description="auto (bfloat16 for 100 million parameters or more on a GPU that has it, else float32), "
+        "float32 or bfloat16.",
     )
     temporal_aggregation: bool = Field(
         default=False,

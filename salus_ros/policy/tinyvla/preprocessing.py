@@ -16,13 +16,16 @@ from torch.nn import functional
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla.model import IMAGE_TOKEN
-from salus_ros.types import Floats32, Image
+from salus_ros.types import Image
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 END = "<|endoftext|>"
+_THERE_AND_BACK = ((np.arange(256) / 255.0).astype(np.float32) * 255).astype(np.uint8)
+"""What becomes of each value on the published way through [0, 1]: some lose one to the truncation."""
+
 CROP = 0.95
 """Share of height and width that the centre crop keeps."""
 
@@ -76,39 +79,44 @@ class ImageProcessor:
 
     def __call__(self, views: Tensor) -> Tensor:
         """(V, 3, H, W) in [0, 1] to normalised pixels (V, 3, S, S)."""
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        views = views.permute(0, 2, 3, 1)
-        pixels = np.stack(
-            [(self._resized(view.numpy()).astype(np.float32) / np.float32(255)) for view in views]
-        )
-        return torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2).contiguous()
+        whole: list[Image] = list((views.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8))
+        return torch.stack([self._normalised(self._resized(view)) for view in whole])
+
+    def of_image(self, image: Image) -> Tensor:
+        """What ``__call__`` makes of one image, uint8 RGB (H, W, 3), that nothing was done to: (3, S, S)."""
+        return self._normalised(self.to_uint8(image))
 
     def to_uint8(self, image: Image) -> Image:
         """The same without the normalisation, (H, W, 3) to (S, S, 3): what a demonstration keeps."""
-        return self._resized((image / 255.0).astype(np.float32))
+        truncated: Image = np.take(_THERE_AND_BACK, image)
+        return self._resized(truncated)
 
-    def _resized(self, view: Floats32) -> Image:
-        """(H, W, 3) in [0, 1] to (S, S, 3): padded, truncated to whole numbers, resized."""
-        height, width = view.shape[:2]
-        side = max(height, width)
+    def _resized(self, pixels: Image) -> Image:
+        """(H, W, 3) to (S, S, 3): padded with the mean, resized."""
+        height, width = pixels.shape[:2]
+        side, image = max(height, width), PilImage.fromarray(pixels)
         if height != width:
-            square = np.full((side, side, 3), self.mean, dtype=np.float32)
-            top, left = (side - height) // 2, (side - width) // 2
-            square[top : top + height, left : left + width] = view
-            view = square
-        pixels = (view * 255).astype(np.uint8)
-        if side == self.size:
-            return pixels
-        return np.asarray(PilImage.fromarray(pixels).resize((self.size, self.size), resample=self.resample))
+            colour = (np.asarray(self.mean, np.float32) * 255).astype(np.uint8)
+            square = PilImage.new("RGB", (side, side), tuple(colour.tolist()))
+            square.paste(image, ((side - width) // 2, (side - height) // 2))
+            image = square
+        if side != self.size:
+            image = image.resize((self.size, self.size), resample=self.resample)
+        return np.asarray(image)
+
+    def _normalised(self, pixels: Image) -> Tensor:
+        """(S, S, 3) to (3, S, S), looked up: a channel has 256 values only."""
+        unit = np.arange(256, dtype=np.float32) / np.float32(255)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        table = (unit[:, None] - mean) / std
+        return torch.from_numpy(np.stack([np.take(table[:, i], pixels[..., i]) for i in range(3)]))
 
 
 def pixels(images: Sequence[Image], processor: ImageProcessor, crop: bool) -> Tensor:
     """Views, uint8 RGB images (H, W, 3) of any sizes, to normalised pixels (V, 3, S, S)."""
-    views = []
-    for image in images:
-        view = views_to_unit([image])
-        views.append(processor(centre_crop(view) if crop else view))
-    return torch.cat(views)
+    if crop:
+        return torch.cat([processor(centre_crop(views_to_unit([image]))) for image in images])
+    return torch.stack([processor.of_image(image) for image in images])
 
 
 def views_to_unit(images: Sequence[Image]) -> Tensor:
