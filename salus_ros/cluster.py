@@ -1,4 +1,4 @@
-"""Episodes on a cluster, through joblib's Ray backend. Ray is an extra: ``pip install 'salus_ros[ray]'``."""
+"""Episodes on a cluster, through joblib's Ray backend. Ray is an extra: ``pip install ray``."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ def import_ray() -> Any:
         importlib.import_module("ray.util.joblib").register_ray()
     except ImportError:
         raise SalusError(
-            "--backend ray was given, and Ray is not installed; pip install 'salus_ros[ray]', "
-            "or leave --backend out."
+            "--backend ray was given, and Ray is not installed; pip install ray, or leave --backend out."
         ) from None
     return ray
 

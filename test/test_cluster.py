@@ -23,7 +23,7 @@ from salus_ros.errors import SalusError
 from salus_ros.types import RobotState
 
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'salus_ros[ray]'"
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install ray"
 )
 
 
@@ -83,7 +83,7 @@ def test_without_ray_the_sentence_says_what_to_install_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SalusError, match=r"Ray is not installed; pip install 'salus_ros\[ray\]'"):
+    with pytest.raises(SalusError, match=r"Ray is not installed; pip install ray"):
         list(run_on_ray(make_run(), range(2), 2))
     words = ["collect", "--episodes", "1", "--output", str(tmp_path / "s"), "--backend", "ray"]
     assert main(words) == 2

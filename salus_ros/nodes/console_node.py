@@ -50,6 +50,8 @@ LATE_AFTER_S: Final = {
     qos.INTERVENTION_STATE: 0.4,
 }
 """Silence from which the page shows an input as late; the gate's own deadlines are others."""
+NODES_SHOWN: Final = 100
+"""Names on ``/diagnostics`` that are listened to."""
 IMAGE_LATE_AFTER_S: Final = 0.5
 _WHOLE_COLOUR: Final = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 """A policy's images are small, and enlarged on the page."""
@@ -151,6 +153,8 @@ class ConsoleNode(GuardedNode):
     def _take_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             name, level = status.name, int.from_bytes(status.level, "little")
+            if name not in self._health_of and len(self._health_of) >= NODES_SHOWN:
+                continue  # a flood of names takes no memory
             self._health_of[name] = describe.NodeHealth(name, level, status.message, 0.0)
             self._heard_s[name] = time.monotonic()
             if "intervention" not in name:  # the gate's own health repeats its mode

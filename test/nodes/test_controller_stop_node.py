@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from salus_ros.errors import SalusError
-from salus_ros.nodes import controller_stop_node, qos
+from salus_ros.nodes import controller_stop_node, diagnostics, qos
 
 
 def switch_controller() -> Any:
@@ -47,7 +48,7 @@ def wait_for_manager(node: Any) -> None:
 def test_without_the_messages_the_node_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller_stop_node, "_PACKAGE", "no_such_package")
     with pytest.raises(SalusError, match="no_such_package is not installed"):
-        controller_stop_node._switch_controller()
+        controller_stop_node._services()
 
 
 def test_without_a_controller_manager_a_stop_says_that_it_failed(make_node: Callable[..., Any]) -> None:
@@ -114,3 +115,41 @@ def test_a_stop_does_not_wait_for_a_resume_that_hangs(make_node: Callable[..., A
     waiting = resume.call_async(Trigger.Request())
     assert call(qos.DRIVER_STOP, node, manager, person).success
     assert not waiting.done()
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ({"arm_controller": "active"}, "arm_controller is still active"),
+        ({"another": "active"}, "there is no controller arm_controller"),
+        ({"arm_controller": "inactive"}, "arm_controller: stopped"),
+    ],
+)
+def test_a_stop_has_stopped_when_the_manager_lists_it_so(
+    make_node: Callable[..., Any], states: dict[str, str], said: str
+) -> None:
+    services = pytest.importorskip("controller_manager_msgs.srv", reason="controller_manager_msgs is missing")
+    state_type = importlib.import_module("controller_manager_msgs.msg").ControllerState
+    node = make_node(node_class=controller_stop_node.ControllerStopNode)
+    manager, person = make_node(), make_node()
+
+    def switch(_request: Any, response: Any) -> Any:
+        response.ok = True
+        return response
+
+    def listed(_request: Any, response: Any) -> Any:
+        response.controller = [state_type(name=name, state=state) for name, state in states.items()]
+        return response
+
+    manager.create_service(services.SwitchController, "controller_manager/switch_controller", switch)
+    manager.create_service(services.ListControllers, "controller_manager/list_controllers", listed)
+    wait_for_manager(node)
+    end_s = time.monotonic() + 15.0
+    while not node._list.service_is_ready():
+        assert time.monotonic() < end_s, "the list of controllers was not found"
+        time.sleep(0.01)
+    answer = call(qos.DRIVER_STOP, node, manager, person)
+    assert said in answer.message
+    assert answer.success == ("stopped" in said)
+    healthy = node._health().level != diagnostics.ERROR
+    assert healthy == ("arm_controller" in states), "a name that is wrong shows in the node's health"

@@ -1,16 +1,20 @@
-"""The layouts of RViz and Foxglove look at topics that exist, with the quality of service that they have."""
+"""The layouts of RViz and Foxglove look at topics that exist, with the quality of service that they have; the
+console bears a flood of nodes."""
 
 from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from salus_ros.assets import asset
 from salus_ros.nodes import qos
+from salus_ros.nodes.console_node import NODES_SHOWN, ConsoleNode
 from salus_ros.nodes.interfaces import SERVICES
 from salus_ros.nodes.markers_node import colour
 from salus_ros.nodes.qos import message_class
@@ -62,3 +66,15 @@ def test_calm_is_green_and_certain_is_red(level: float, channel: str) -> None:
 def test_what_is_not_foreseen_is_grey() -> None:
     drawn = colour(float("nan"))
     assert max(drawn.r, drawn.g, drawn.b) - min(drawn.r, drawn.g, drawn.b) < 0.1
+
+
+def test_the_console_hears_so_many_nodes_and_no_more() -> None:
+    """A flood of names takes no memory."""
+    heard = SimpleNamespace(_health_of={}, _heard_s={}, _journal=SimpleNamespace(see_health=lambda *_: None))
+    for number in range(NODES_SHOWN + 5):
+        status = DiagnosticStatus(name=f"node {number}", level=b"\x00")
+        ConsoleNode._take_diagnostics(heard, DiagnosticArray(status=[status]))
+    again = DiagnosticStatus(name="node 0", level=b"\x02")
+    ConsoleNode._take_diagnostics(heard, DiagnosticArray(status=[again]))
+    assert len(heard._health_of) == len(heard._heard_s) == NODES_SHOWN
+    assert heard._health_of["node 0"].level == 2, "those that are known are heard all the same"
