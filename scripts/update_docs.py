@@ -14,6 +14,7 @@ import json
 import re
 import textwrap
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +29,49 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    demo, results = ROOT / "runs/demo/table.txt", ROOT / "docs/results"
-    study, strategies = results / "study.json", results / "tune-strategies.json"
+    demo = ROOT / "runs/demo/table.txt"
     if demo.exists():
         table = "\n".join(line.rstrip() for line in demo.read_text().rstrip().splitlines())
         replace(ROOT / "README.md", "demo", f"```\n{table}\n```")
-    if study.exists():
-        found = json.loads(study.read_text())
-        replace(ROOT / "README.md", "headline", study_tables.headline(found))
-        replace(ROOT / "docs/results.md", "study", study_tables.section(found))
-    for name, file in (("strategies", strategies), ("controls", results / "controls.json")):
-        if file.exists():
-            replace(ROOT / "docs/results.md", name, study_tables.section(json.loads(file.read_text())))
-    kinds, benches = results / "members.json", sorted((ROOT / "docs").glob("bench-policy*.json"))
-    replace(ROOT / "docs/ensemble.md", "members", policy_tables.members(json.loads(kinds.read_text())))
-    found = [json.loads(bench.read_text()) for bench in benches]
-    replace(ROOT / "docs/ensemble.md", "latencies", policy_tables.latencies(found))
-    evaluation = ROOT / "docs/results/evaluation.json"
-    if evaluation.exists():
-        replace(
-            ROOT / "docs/results.md",
-            "evaluation",
-            evaluation_tables.section(json.loads(evaluation.read_text())),
-        )
-    evaluation = ROOT / "models/tinyvla-small/evaluation.json"
-    if evaluation.exists():
-        figures = policy_evaluation.summary(json.loads(evaluation.read_text()))
-        replace(ROOT / "models/tinyvla-small/README.md", "policy", figures)
-    training = json.loads((ROOT / "models/tinyvla-small/training.json").read_text())
+    for path, name, text in sections():
+        replace(path, name, text)
+
+
+def sections() -> Iterator[tuple[Path, str, str]]:
+    """What comes from files of the repository: the page, the name of the section, and its text."""
+    readme, page, ensemble = ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/ensemble.md"
+    policy = ROOT / "models/tinyvla-small"
+    for name, file, write in (
+        ("study", "study", study_tables.section),
+        ("strategies", "tune-strategies", study_tables.section),
+        ("controls", "controls", study_tables.section),
+        ("evaluation", "evaluation", evaluation_tables.section),
+    ):
+        if found := _kept(file):
+            yield page, name, write(found)
+    if found := _kept("study"):
+        yield readme, "headline", study_tables.headline(found)
+    if found := _kept("members"):
+        yield ensemble, "members", policy_tables.members(found)
+    benches = sorted((ROOT / "docs").glob("bench-policy*.json"))
+    yield ensemble, "latencies", policy_tables.latencies([json.loads(b.read_text()) for b in benches])
+    card = section(policy / "README.md", "policy")
+    if (policy / "evaluation.json").exists():
+        card = policy_evaluation.summary(json.loads((policy / "evaluation.json").read_text()))
+        yield policy / "README.md", "policy", card
+    training = json.loads((policy / "training.json").read_text())
     if "succeeded" in training:
-        replace(ROOT / "docs/tasks.md", "experts", experts_table(training))
+        yield ROOT / "docs/tasks.md", "experts", experts_table(training)
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
-    replace(ROOT / "docs/results.md", "monitor", monitor_table(monitor))
-    replace(ROOT / "docs/data.md", "data", data_table(read_manifest(ROOT / "models/monitor/data.manifest")))
-    card = section(ROOT / "models/tinyvla-small/README.md", "policy")
-    replace(ROOT / "README.md", "figures", readme_figures(card, monitor["test"]))
+    yield page, "monitor", monitor_table(monitor)
+    yield ROOT / "docs/data.md", "data", data_table(read_manifest(ROOT / "models/monitor/data.manifest"))
+    yield readme, "figures", readme_figures(card, monitor["test"])
+
+
+def _kept(name: str) -> dict[str, Any]:
+    """A file of ``docs/results``; empty where it is missing."""
+    path = ROOT / "docs/results" / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def readme_figures(card: str, test: dict[str, Any]) -> str:
