@@ -45,6 +45,7 @@ def sections() -> Iterator[tuple[Path, str, str]]:
         ("study", "study", study_tables.section),
         ("strategies", "tune-strategies", study_tables.section),
         ("controls", "controls", study_tables.section),
+        ("live", "live", study_tables.live),
         ("evaluation", "evaluation", evaluation_tables.section),
     ):
         if found := _kept(file):
