@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from salus_ros.evaluation.statistics import clopper_pearson
+
 OURS, SUCCESSES_ONLY = "SALUS", "SALUS, successes only"
 CHOSEN_BEFORE = ("ours", "another seed", "another setting")
 """Kinds of detectors of which nothing is chosen by ``salus evaluate``."""
@@ -157,6 +159,20 @@ def ablations(ours: dict[str, Any], ablated: list[dict[str, Any]]) -> str:
         behind = _shown(d["ours_minus_this"]["mean_auroc"])
         rows.append(f"| {name} | {_shown(d['mean_auroc'])} | {behind} | {_number(d['events']['f1'])} |")
     return "\n".join(rows)
+
+
+def outside(found: dict[str, Any]) -> str:
+    """In how many episodes the input was said to lie outside the training data."""
+    rows = ["| episodes | said to lie outside the training data at some moment |", "|---|---|"]
+    drawn = {SEEN: "as in training", UNSEEN: "a task and disturbances never seen"}
+    for name, test in found["tests"].items():
+        told = test["outside_training_data"]["episodes"], test["outside_training_data"]["of"]
+        rate = clopper_pearson(*told)
+        rows.append(
+            f"| {name}, {drawn[name]} | {told[0]} of {told[1]}: {100 * rate.value:.1f} % "
+            f"({100 * rate.low:.1f} to {100 * rate.high:.1f}) |"
+        )
+    return "\n".join([*rows, "", f"`{found['command']}`, started {found['started']}."])
 
 
 def _ours(test: dict[str, Any]) -> dict[str, Any]:

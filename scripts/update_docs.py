@@ -1,11 +1,12 @@
 """Takes the figures in the docs from the files that the commands wrote.
 
 ``runs/demo/table.txt`` goes into the README, ``models/monitor/training.json`` and the evaluation of
-``docs/results/evaluation.json`` into ``docs/results.md``, and the closed-loop study of
-``docs/results/study.json`` into both; what ensemble members foretell and cost goes into
-``docs/ensemble.md``; the shipped policy's figures go into its card and from there into the
-README, the experts' into ``docs/tasks.md``, and how the episodes of ``models/monitor/data.manifest`` ended
-into ``docs/data.md``. A section whose file is missing stays as it is.
+``docs/results/evaluation.json`` into ``docs/results.md`` and ``docs/monitor.md``, and the closed-loop study
+of ``docs/results/study.json`` into ``docs/results.md`` and the README, its live arms (``live.json``) into
+``docs/results.md``; what ensemble members foretell and cost goes into ``docs/ensemble.md``; the shipped
+policy's figures go into its card and from there into the README, the experts' into ``docs/tasks.md``, and
+how the episodes of ``models/monitor/data.manifest`` ended into ``docs/data.md``. A section whose file is
+missing stays as it is.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def sections() -> Iterator[tuple[Path, str, str]]:
     ):
         if found := _kept(file):
             yield page, name, write(found)
+    if found := _kept("evaluation"):
+        yield ROOT / "docs/monitor.md", "outside", evaluation_tables.outside(found)
     if found := _kept("study"):
         yield readme, "headline", study_tables.headline(found)
     if found := _kept("members"):

@@ -117,6 +117,7 @@ def evaluated(*others: dict[str, Any]) -> dict[str, Any]:
         "failures": 4,
         "onsets": {"collision": 4, "drop": 4, "miss": 2},
         "common_length_s": 3.75,
+        "outside_training_data": {"episodes": 1, "of": 10},
         "detectors": [detector("SALUS", "ours"), *others],
     }
     return {
@@ -169,3 +170,8 @@ def test_an_ablation_that_changes_nothing_says_so(scripts: Any) -> None:
     text = scripts.evaluation_tables.section(evaluated(same, other))
     assert "| 7 steps of history (what ours has) |" in text
     assert "| 1 steps of history |" in text
+
+
+def test_what_lay_outside_the_training_data_has_its_interval(scripts: Any) -> None:
+    text = scripts.evaluation_tables.outside(evaluated())
+    assert "| test-seen, as in training | 1 of 10: 10.0 % (0.3 to 44.5) |" in text
