@@ -45,6 +45,7 @@ def headline(found: Found) -> str:
         better = against_random["success_difference"]
         met = better["low"] is not None and better["low"] > 0.0
         rows.append(("against random interventions", "above 0", _points(better), met))
+    rows.append(("harm, luck included", "", _harm_beside_random(found), None))
     if harm:
         rows.append(("harm beyond luck", "2 % of seeds or less", _points(harm), _at_most(harm, 0.02)))
     requests = salus["human_requests_per_episode"]
@@ -53,17 +54,18 @@ def headline(found: Found) -> str:
     rows.append(("time to success", "1.5 times or less", _plain(ratio), _at_most(ratio, 1.5)))
     lines = ["| | target | reached (95 % interval) | met |", "|---|---|---|---|"]
     lines += [
-        f"| {what} | {target} | {reached} | {'yes' if met else 'no'} |" for what, target, reached, met in rows
+        f"| {what} | {target} | {reached} | {'' if met is None else 'yes' if met else 'no'} |"
+        for what, target, reached, met in rows
     ]
-    return "\n".join([*lines, "", _run(found)])
+    return "\n".join([*lines, "", _of_harm(found), "", _run(found)])
 
 
 def section(found: Found) -> str:
     """Every arm in a row, then success by task and by disturbance."""
     lines = [
         "| arm | success | against none | McNemar p | collisions | drops | misses | any of them | "
-        "timeouts | interventions | person asked | harm beyond luck |",
-        f"{'|---' * 12}|",
+        "timeouts | interventions | person asked | saved | harmed | harm beyond luck |",
+        f"{'|---' * 14}|",
     ]
     for name, arm in found["arms"].items():
         compared = _comparison(found, "none", name)
@@ -79,14 +81,79 @@ def section(found: Found) -> str:
             f"{arm['timeouts'] / arm['episodes']:.0%}",
             f"{arm['interventions_per_episode']:.2f}",
             f"{arm['human_requests_per_episode']:.2f}",
+            str(len(compared["saved_seeds"])) if compared else "",
+            _harm(compared) if compared else "",
             _points(harm) if harm else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", _of_harm(found)]
     for group, title in (("by_task", "task"), ("by_disturbance", "disturbance")):
         lines += ["", *_groups(found, group, title)]
-    lines += ["", *_second_attempts(found)]
+    lines += ["", *_second_attempts(found), *_onsets(found)]
     lines += ["", *(f"- `{name}`: {arm['meaning']}." for name, arm in found["arms"].items())]
     return "\n".join([*lines, "", _run(found)])
+
+
+def live(found: Found) -> str:
+    """How far success on the ROS graph lies from that in one process, and what SALUS gains in each."""
+    lines = [
+        "The same seeds in one process and on the ROS graph, where time is real:",
+        "",
+        "| arm | in one process | on the ROS graph | difference | McNemar p |",
+        "|---|---|---|---|---|",
+    ]
+    for name in ("none", "salus"):
+        apart = _comparison(found, name, f"{name}-live")
+        rates = (_percent(found["arms"][arm]["success"]) for arm in (name, f"{name}-live"))
+        difference, p = _points(apart["success_difference"]), f"{apart['mcnemar_p']:.2g}"
+        lines.append(f"| {name} | {' | '.join(rates)} | {difference} | {p} |")
+    gains = (_comparison(found, *pair) for pair in (("none", "salus"), ("none-live", "salus-live")))
+    gained = " | ".join(_points(gain["success_difference"]) for gain in gains)
+    lines.append(f"| salus against none | {gained} | | |")
+    return "\n".join([*lines, "", _run(found)])
+
+
+def _harm(compared: Found) -> str:
+    """How many seeds are harmed, luck included, and which share that is."""
+    return f"{len(compared['harmed_seeds'])}: {_tenths(compared['harm'])}"
+
+
+def _harm_beside_random(found: Found) -> str:
+    against_none = {name: _comparison(found, "none", name) for name in ("salus", "random", "none2")}
+    said = f"{_harm(against_none['salus'])} of {against_none['salus']['pairs']} seeds"
+    for name, words in (("random", "at random times"), ("none2", "other policy noise alone")):
+        if against_none[name]:
+            said += f"; {words} {_harm(against_none[name])}"
+    return said
+
+
+def _of_harm(found: Found) -> str:
+    """What is counted, and what harm beyond luck cannot say."""
+    said = "Harmed is a seed that succeeds in `none` and fails in the arm, saved the reverse."
+    if "harm_beyond_luck" in found:
+        said += (
+            " Harm beyond luck is that share less the one of `none2`, whose policy noise is its own: an arm "
+            "that begins with the noise of `none` harms fewer seeds and comes out below zero without any "
+            "merit, so read it beside the harm itself."
+        )
+    return said
+
+
+def _onsets(found: Found) -> list[str]:
+    """How often each failure began, and of how many it was foreseen; empty for a study that did not count."""
+    arms = {name: arm for name, arm in found["arms"].items() if "onsets" in arm}
+    if not arms:
+        return []
+    kinds = ("collision", "drop", "miss")
+    lines = ["", "| onsets, foreseen of them | collision | drop | miss |", "|---|---|---|---|"]
+    for name, arm in arms.items():
+        foreseen = (arm["foreseen"] or {}).get("by_type")
+        cells = (
+            f"{arm['onsets'][kind]}, {foreseen[kind]['foreseen']}" if foreseen else str(arm["onsets"][kind])
+            for kind in kinds
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _groups(found: Found, group: str, title: str) -> list[str]:
@@ -141,6 +208,10 @@ def _at_least(estimate: Found | None, target: float) -> bool:
 def _percent(estimate: Found, signed: bool = False) -> str:
     sign = "+" if signed else ""
     return _interval(estimate, lambda value: f"{100 * value:{sign}.0f}", " %")
+
+
+def _tenths(estimate: Found) -> str:
+    return _interval(estimate, lambda value: f"{100 * value:.1f}", " %")
 
 
 def _points(estimate: Found) -> str:

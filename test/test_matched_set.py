@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from salus_ros.data.manifest import read_manifest
 from salus_ros.evaluation.study import monitor_digest, policy_hash
 from salus_ros.mixture import Mixture
 from salus_ros.monitor.checkpoint import Checkpoint
+from salus_ros.monitor.splits import split_of
 
 ROOT = Path(__file__).resolve().parents[1]
 POLICY, MONITOR = "models/tinyvla-small", ROOT / "models" / "monitor"
-RESULTS = [p for p in sorted((ROOT / "docs" / "results").glob("*.json")) if not p.name.startswith("tune-")]
+FOLDER = ROOT / "docs" / "results"
+EVALUATION = FOLDER / "evaluation.json"
+RESULTS = [p for p in sorted(FOLDER.glob("*.json")) if not p.name.startswith("tune-")]
 """What was seen on tune seeds stands for the decision that it led to, and says what it was run with."""
 
 
@@ -34,12 +39,39 @@ def test_the_manifest_remakes_the_episodes_that_the_monitor_was_trained_on() -> 
     report = json.loads((MONITOR / "training.json").read_text())
     assert manifest.header.policy_hash == policy_hash(POLICY)
     assert manifest.header.mixture_hash == Mixture.read(ROOT / "config" / "mixtures" / "seen.yaml").hash
-    assert len(manifest.episodes) == sum(report["episodes"].values())
+    split = Counter(split_of(seed).value for seed in manifest.seeds)
+    assert dict(split) == report["episodes"], "the seeds are not those of the training"
 
 
 def test_the_monitor_and_its_training_report_are_of_one_run() -> None:
     report = json.loads((MONITOR / "training.json").read_text())
     assert report["data_hash"] == Checkpoint.load(MONITOR).data_hash
+
+
+STUDIES = [p for p in sorted(FOLDER.glob("*.json")) if "arms" in json.loads(p.read_text())]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
+def test_studies_are_of_the_mixture_that_their_command_names(path: Path) -> None:
+    manifest = json.loads(path.read_text())["manifest"]
+    parsed = build_parser("study").parse_args(shlex.split(manifest["command"])[1:])
+    assert manifest["mixture_hash"] == Mixture.read(ROOT / parsed.mixture).hash, "run make results"
+
+
+@pytest.mark.skipif(not EVALUATION.exists(), reason="no evaluation is shipped yet: make results")
+def test_the_evaluation_is_of_the_shipped_monitor_on_the_mixtures_of_the_repository() -> None:
+    found = json.loads(EVALUATION.read_text())
+    report = json.loads((MONITOR / "training.json").read_text())
+    assert found["hashes"]["monitor trained on"] == Checkpoint.load(MONITOR).data_hash, "run make results"
+    seen, unseen = (
+        Mixture.read(ROOT / "config" / "mixtures" / f"{name}.yaml") for name in ("seen", "unseen")
+    )
+    drawn = {Mixture.model_validate_json(text).hash for text in found["mixture"]}
+    assert drawn == {seen.hash} | ({unseen.hash} if "test-unseen" in found["tests"] else set())
+    fitted = {name: found["episodes"][name] for name in ("train", "tune", "calibrate")}
+    assert fitted == {name: report["episodes"][name] for name in fitted}, (
+        "rivals were fitted on other episodes than the monitor"
+    )
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=[path.stem for path in RESULTS])

@@ -292,6 +292,11 @@ def _report(
     console.print(terminal_table(light, title) if few else arms_table(list(summaries.values()), title))
     for sentence in caveats(list(summaries.values())):
         console.print(sentence)
+    if args.live:
+        from salus_ros.cli.study_live import apart
+
+        for sentence in apart(summaries):
+            console.print(sentence)
     console.print(f"numbers  {output / RESULTS_FILE}\nreport   {output / REPORT_FILE}")
 
 

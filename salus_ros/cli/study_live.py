@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,9 @@ from salus_ros.data.bags import read_bag
 from salus_ros.data.episode import Episode
 from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
+from salus_ros.evaluation.comparison import ArmSummary, compare
 from salus_ros.evaluation.study import describe
+from salus_ros.evaluation.table import percent, points
 
 if TYPE_CHECKING:
     from salus_ros.evaluation.arms import Setup
@@ -51,6 +53,21 @@ def run_live(output: Path, setup: Setup, names: Sequence[str], seeds: range) -> 
         for store in stores.values():
             store.close()
     return arms
+
+
+def apart(summaries: Mapping[str, ArmSummary]) -> list[str]:
+    """How far success on the ROS graph lies from that in one process, a sentence an arm."""
+    said = []
+    for name in ("none", "salus"):
+        if {name, f"{name}-live"} <= set(summaries):
+            inside, live = summaries[name], summaries[f"{name}-live"]
+            compared = compare(inside, live)
+            said.append(
+                f"{name}: success {percent(live.success_rate)} on the ROS graph, "
+                f"{percent(inside.success_rate)} in one process, "
+                f"{points(compared.success_difference)} on {compared.pairs} seeds."
+            )
+    return said
 
 
 def _open(path: Path, setup: Setup, arm: str) -> Store:

@@ -14,6 +14,7 @@ import numpy as np
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.arms import ARMS, CONTROLS, LISTENS, LIVE, REMEDIES, Setup
 from salus_ros.evaluation.comparison import ArmSummary, compare, harm_beyond_luck, paired, share_of_gain
+from salus_ros.evaluation.events import total
 from salus_ros.evaluation.outcomes import ALARM_CAUSES, FORESIGHT_CAUSES, EpisodeSummary, Result
 from salus_ros.evaluation.second_attempts import second_attempts
 from salus_ros.evaluation.statistics import (
@@ -100,6 +101,7 @@ def results(summaries: Mapping[str, ArmSummary]) -> dict[str, Any]:
     """All numbers of a study, ready for JSON: arms, and each pair of arms that a claim rests on."""
     pairs = [(first, second) for first in ("none", "random") for second in summaries if second != first]
     pairs += [(name, f"{name}-live") for name in ("none", "salus") if f"{name}-live" in summaries]
+    pairs += [("none-live", "salus-live")]
     pairs = [pair for pair in dict.fromkeys(pairs) if set(pair) <= set(summaries)]
     found: dict[str, Any] = {
         "arms": {name: _arm(summary) for name, summary in summaries.items()},
@@ -131,6 +133,7 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
         "success": _estimate(summary.success_rate),
         "results": {r.value: summary.results[r] for r in Result if summary.results[r]},
         "failures": {f.name.lower(): _estimate(clopper_pearson(summary.had(f), count)) for f in FailureType},
+        "onsets": {f.name.lower(): sum(o.type is f for e in episodes for o in e.onsets) for f in FailureType},
         "any_failure": _estimate(clopper_pearson(sum(bool(e.onsets) for e in episodes), count)),
         "timeouts": sum(e.timed_out for e in episodes),
         "completion_time_median_s": float(np.median(times_s)) if times_s.size else None,
@@ -154,6 +157,17 @@ def _foreseen(summary: ArmSummary) -> dict[str, Any]:
         "onsets": events.true_positives + events.misses,
         "false_alarms_per_episode": events.false_positives / max(len(summary.episodes), 1),
         "lead_time_median_s": float(events.median_lead_time_s) if events.lead_time_s else None,
+        "by_type": {f.name.lower(): _foreseen_of(summary, f) for f in FailureType},
+    }
+
+
+def _foreseen_of(summary: ArmSummary, failure: FailureType) -> dict[str, int]:
+    """Alarms of one type against onsets of that type."""
+    events = total(e.events[failure] for e in summary.episodes)
+    return {
+        "foreseen": events.true_positives,
+        "onsets": events.true_positives + events.misses,
+        "false_alarms": events.false_positives,
     }
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from salus_ros.cli import study_live
 from salus_ros.cli.main import main
+from salus_ros.cli.study_live import apart
 from salus_ros.data.episode import Episode, Outcome
-from salus_ros.data.store import Store
+from salus_ros.data.store import Store, StoreSettings
 from salus_ros.errors import SalusError
 from salus_ros.evaluation import arms, study
 from salus_ros.evaluation.arms import OtherNoise
-from salus_ros.evaluation.comparison import Arm, summarise_arm
+from salus_ros.evaluation.comparison import Arm, ArmSummary, summarise_arm
 from salus_ros.evaluation.study import matched_placebo, parse_arms, parse_seeds, results
 from salus_ros.mixture import Mixture
 from salus_ros.types import Cause, FailureType, Mode
@@ -109,6 +111,51 @@ def test_the_numbers_of_a_study_are_those_of_its_arms(make_episode: Make) -> Non
     json.dumps(found, allow_nan=False)
 
 
+def test_onsets_and_what_was_foreseen_of_them_are_counted_by_type(make_episode: Make) -> None:
+    onsets = ((1.0, FailureType.COLLISION), (3.0, FailureType.DROP), (5.0, FailureType.DROP))
+    alarms = ((2.5, 2.9, FailureType.DROP), (4.5, 4.9, FailureType.MISS))
+    heard, alone = (
+        summarise_arm(
+            Arm(name, (make_episode(1, 7.0, Outcome.TIMEOUT, onsets, alarms, monitored=monitored),))
+        )
+        for name, monitored in (("none", True), ("effort", False))
+    )
+    found = results({"none": heard, "effort": alone})["arms"]
+    assert found["none"]["onsets"] == {"collision": 1, "drop": 2, "miss": 0}
+    assert found["none"]["foreseen"]["by_type"] == {
+        "collision": {"foreseen": 0, "onsets": 1, "false_alarms": 0},
+        "drop": {"foreseen": 1, "onsets": 2, "false_alarms": 0},
+        "miss": {"foreseen": 0, "onsets": 0, "false_alarms": 1},
+    }, "an alarm of another type foresees nothing"
+    assert found["effort"]["onsets"] == found["none"]["onsets"], "they are counted without a monitor too"
+    assert found["effort"]["foreseen"] is None
+
+
+def test_both_live_arms_are_told_beside_their_twins(make_episode: Make) -> None:
+    def arm(name: str, collisions: int) -> ArmSummary:
+        collision = ((1.0, FailureType.COLLISION),)
+        return summarise_arm(
+            Arm(
+                name,
+                tuple(
+                    make_episode(i, 2.0, Outcome.FAILURE, collision)
+                    if i < collisions
+                    else make_episode(i, 2.0)
+                    for i in range(10)
+                ),
+            )
+        )
+
+    names = {"none": 5, "none-live": 6, "salus": 1, "salus-live": 3}
+    summaries = {name: arm(name, collisions) for name, collisions in names.items()}
+    none, salus = apart(summaries)
+    assert none.startswith("none: success 40 % on the ROS graph, 50 % in one process, −10 points (")
+    assert salus.startswith("salus: success 70 % on the ROS graph, 90 % in one process, −20 points (")
+    assert apart({"none": summaries["none"]}) == []
+    pairs = [(c["first"], c["second"]) for c in results(summaries)["comparisons"]]
+    assert {("none", "none-live"), ("salus", "salus-live"), ("none-live", "salus-live")} <= set(pairs)
+
+
 @pytest.fixture(name="study_command")
 def fixture_study_command(make_episode: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The verb with episodes that are made up, in this process."""
@@ -146,6 +193,32 @@ def test_the_verb_compares_all_arms_and_goes_on_where_it_was(
         "none and salus are drawn"
     )
     assert "paired seeds" in capsys.readouterr().out
+
+
+def test_live_arms_are_told_beside_their_twins_by_the_verb(
+    study_command: list[str],
+    make_episode: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The graph, which runs in real time, is left out: its stores are there already."""
+
+    def run_live(output: Path, setup: Any, names: list[str], seeds: range) -> tuple[str, ...]:
+        for name in names:
+            with Store.create(output / f"{name}-live", StoreSettings(mixture="live")) as store:
+                for seed in seeds:
+                    store.append(_episode_of(make_episode, name, seed))
+        return tuple(f"{name}-live" for name in names)
+
+    monkeypatch.setattr(study_live, "run_live", run_live)
+    assert main([*study_command, "--arms", "none,salus", "--seeds", "10:12", "--live"]) == 0
+    said = capsys.readouterr().out
+    assert "none: success 50 % on the ROS graph, 50 % in one process, 0 points (0 to 0) on 2 seeds." in said
+    assert "salus: success 100 % on the ROS graph, 100 % in one process" in said
+    assert set(json.loads((tmp_path / "out" / "study.json").read_text())["arms"]) == {
+        *("none", "none-live", "salus", "salus-live")
+    }
 
 
 def test_an_oracle_takes_over_what_does_not_fail_and_runs_the_rest(
