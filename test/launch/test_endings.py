@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,3 +70,16 @@ def test_an_end_in_motion_brings_the_arm_to_rest_and_latches_nothing(
     assert InterventionState.EMERGENCY_STOP not in modes, launched.said["intervention_node"]
     assert modes[-1] == InterventionState.INACTIVE, "the gate did not say that it had come to rest"
     assert not (tmp_path / "latch").exists(), "the next launch would find an emergency stop"
+
+
+def test_the_deadman_of_a_killed_gate_calls_the_drivers_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched, _ = ended_in_motion(
+        tmp_path,
+        monkeypatch,
+        lambda _, launched: os.kill(launched.pids["intervention_node"], signal.SIGKILL),
+    )
+    assert "driver/stop: stopped" in launched.said["deadman_node"], "the driver's answer was not heard"
+    assert launched.code == 1, "whoever started the launch is not told to start it again"
+    assert "the gate has ended" in launched.reasons[0]
