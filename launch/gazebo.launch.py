@@ -8,19 +8,27 @@ import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import (
-    DeclareLaunchArgument,
-    IncludeLaunchDescription,
-    RegisterEventHandler,
-)
-from launch.event_handlers import OnProcessExit
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
-from salus_ros.launching import checked, ends_launch, is_on, real_number, switch, whole_number
+from salus_ros.errors import SalusError
+from salus_ros.launching import (
+    checked,
+    driver_stop,
+    ends_launch,
+    is_on,
+    local_by_default,
+    namespace,
+    once_done,
+    parameter_file,
+    real_number,
+    switch,
+    whole_number,
+)
 from salus_ros.robot.gazebo import gazebo_description
 from salus_ros.sim.gazebo import DEFAULT_SEED, ROBOT, place, scene
 
@@ -41,6 +49,18 @@ ARGUMENTS = [
     ),
 ]
 SIMULATED = {"use_sim_time": True}
+
+
+def check(context: LaunchContext) -> list:
+    """What is included later, before anything starts."""
+    for name in ("config_file", "robot_file"):
+        parameter_file(context, name)
+    where = namespace(context)
+    if where.strip("/"):
+        raise SalusError(
+            f"namespace is '{where}', but Gazebo's bridge and controllers have none; leave it out here."
+        )
+    return []
 
 
 def include(package: str, name: str, arguments: dict) -> IncludeLaunchDescription:
@@ -70,6 +90,7 @@ def describe(context: LaunchContext) -> list:
         package="robot_state_publisher",
         executable="robot_state_publisher",
         parameters=[{"robot_description": ParameterValue(robot, value_type=str)}, SIMULATED],
+        on_exit=ends_launch("robot_state_publisher has ended"),
     )
     spawn = Node(
         package="ros_gz_sim",
@@ -93,20 +114,18 @@ def describe(context: LaunchContext) -> list:
         output="screen",
     )
     points = Node(
-        package="salus_ros", executable="gazebo_points_node", parameters=[SIMULATED], output="screen"
+        package="salus_ros",
+        executable="gazebo_points_node",
+        parameters=[SIMULATED],
+        output="screen",
+        on_exit=ends_launch("the node of the depth points has ended"),
     )
     events = Node(
         package="salus_ros",
         executable="gazebo_events_node",
         parameters=[SIMULATED, {"seed": seed, "time_limit_s": time_limit_s}],
         output="screen",
-    )
-    stop = Node(
-        package="salus_ros",
-        executable="controller_stop_node",
-        parameters=[SIMULATED],
-        output="screen",
-        respawn=True,
+        on_exit=ends_launch("the node of the ground truth has ended"),
     )
     salus = include(
         "salus_ros",
@@ -119,13 +138,21 @@ def describe(context: LaunchContext) -> list:
         bridge,
         spawn,
         # The controllers live in the arm's own plugin, so the arm must be there first.
-        RegisterEventHandler(OnProcessExit(target_action=spawn, on_exit=[controllers])),
-        RegisterEventHandler(OnProcessExit(target_action=controllers, on_exit=[salus])),
+        once_done(spawn, [controllers]),
+        once_done(controllers, [salus]),
         points,
         events,
-        stop,
+        *driver_stop(SIMULATED),
     ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, checked(describe)])
+    # SALUS is included when the controllers run; its arguments are known from the start.
+    source = PythonLaunchDescriptionSource(str(SHARE / "launch" / "salus.launch.py"))
+    own = {argument.name for argument in ARGUMENTS}
+    of_salus = [
+        argument
+        for argument in source.get_launch_description(LaunchContext()).get_launch_arguments()
+        if argument.name not in own
+    ]
+    return LaunchDescription([local_by_default(), *ARGUMENTS, *of_salus, checked(check), checked(describe)])

@@ -13,15 +13,18 @@ from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
 from salus_ros.launching import (
+    AGAIN,
     brought_up,
     change,
     checked,
     configured,
     ends_if_refused,
     ends_launch,
-    given_parameter,
+    full_name,
     is_on,
     namespace,
+    needed_by_deadman_s,
+    node_parameters,
     on_reaching,
     once_all_are,
     parameter_file,
@@ -70,44 +73,47 @@ def describe(context: LaunchContext) -> list:
     where = namespace(context)
     use_sim_time = {"use_sim_time": is_on(context, "use_sim_time")}
 
-    def settings(parameters: dict | None = None) -> dict:
+    def settings(name: str, parameters: dict) -> dict:
         return {
             "package": "salus_ros",
+            "executable": name,
             "namespace": where,
-            "parameters": [*map(str, files), use_sim_time, parameters or {}],
+            "parameters": [{**node_parameters(files, name, where), **use_sim_time, **parameters}],
             "output": "screen",
         }
 
-    def lifecycle(kind: str, parameters: dict, **more: object) -> LifecycleNode:
-        name = f"{kind}_node"
-        return LifecycleNode(executable=name, name=name, **settings(parameters), **more)
+    def lifecycle(name: str, parameters: dict, **more: object) -> LifecycleNode:
+        return LifecycleNode(name=name, **settings(name, parameters), **more)
 
-    # A policy or monitor that starts again only feeds the gate, which holds until a person resets it.
-    again = {"respawn": True, "respawn_delay": 1.0}
+    def other(name: str, parameters: dict | None = None, **more: object) -> Node:
+        return Node(**settings(name, parameters or {}), **more)
+
     checkpoint, device = value(context, "policy"), value(context, "device")
     if device:
         checkpoint += f"{'&' if '?' in checkpoint else '?'}device={device}"
-    policy = lifecycle("policy", {"policy": checkpoint}, **again)
-    monitor = lifecycle("monitor", {"monitor": value(context, "monitor")}, **again)
+    policy = lifecycle("policy_node", {"policy": checkpoint}, **AGAIN)
+    monitor = lifecycle("monitor_node", {"monitor": value(context, "monitor")}, **AGAIN)
+    # A gate that died is silent: its deadman must live to call the driver's stop, and the driver to answer.
+    deadman_s = needed_by_deadman_s(node_parameters(files, "deadman_node", where))
     gate = lifecycle(
-        "intervention",
+        "intervention_node",
         {"shadow_mode": is_on(context, "shadow_mode")},
-        on_exit=ends_launch("the gate has ended"),
+        on_exit=ends_launch("the gate has ended", after_s=deadman_s),
     )
-    alone = given_parameter(files, "intervention_node", "monitor", "required") == "absent"
+    alone = node_parameters(files, "intervention_node", where).get("monitor") == "absent"
     feeding = [policy] if alone else [policy, monitor]
 
-    by_hand = f"ros2 lifecycle set {'/'.join(['', *where.split('/')]).rstrip('/')}/intervention_node activate"
+    by_hand = f"ros2 lifecycle set {full_name('intervention_node', where)} activate"
     activation = change(gate, Transition.TRANSITION_ACTIVATE)
     refused = LogInfo(msg=f"the gate stays inactive, and says why above; mend that, then: {by_hand}")
     waiting = LogInfo(msg=f"the gate waits for a person: {by_hand}")
 
-    others = [Node(executable="deadman_node", **settings(), respawn=True)]
+    others = [other("deadman_node", **AGAIN)]
     for kind in ("console", "markers"):
         if is_on(context, kind):
-            others.append(Node(executable=f"{kind}_node", **settings(), respawn=True))
+            others.append(other(f"{kind}_node", **AGAIN))
     if is_on(context, "record"):
-        others.append(Node(executable="recorder_node", **settings({"path": value(context, "bag")})))
+        others.append(other("recorder_node", {"path": value(context, "bag")}))
 
     return [
         *(handler for node in feeding for handler in brought_up(node)),

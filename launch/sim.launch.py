@@ -15,7 +15,9 @@ from launch import LaunchContext, LaunchDescription
 from salus_ros.launching import (
     checked,
     ends_launch,
+    local_by_default,
     namespace,
+    node_parameters,
     parameter_file,
     real_number,
     switch,
@@ -56,13 +58,14 @@ def check(context: LaunchContext) -> list:
 
 def simulator(context: LaunchContext) -> list:
     # The included file has declared these two by now.
-    config_file = parameter_file(context, "config_file")
+    config_file, where = parameter_file(context, "config_file"), namespace(context)
+    given = node_parameters([config_file] if config_file else [], "sim_node", where)
     return [
         Node(
             package="salus_ros",
             executable="sim_node",
-            namespace=namespace(context),
-            parameters=[*([str(config_file)] if config_file else []), scene(context)],
+            namespace=where,
+            parameters=[{**given, **scene(context)}],
             output="screen",
             on_exit=ends_launch("the simulator has ended"),
         )
@@ -77,4 +80,4 @@ def generate_launch_description() -> LaunchDescription:
             "activate_gate": LaunchConfiguration("activate_gate"),
         }.items(),
     )
-    return LaunchDescription([*ARGUMENTS, checked(check), salus, checked(simulator)])
+    return LaunchDescription([local_by_default(), *ARGUMENTS, checked(check), salus, checked(simulator)])

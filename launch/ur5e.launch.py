@@ -10,10 +10,10 @@ from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node, SetRemap
+from launch_ros.actions import SetRemap
 
-from launch import LaunchDescription
-from salus_ros.launching import ends_launch
+from launch import LaunchContext, LaunchDescription
+from salus_ros.launching import checked, driver_stop, gripper, namespace, robot_parameters, value
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 
@@ -30,6 +30,15 @@ GRIPPER_REMAPPINGS = {
 }
 
 
+def driver_side(context: LaunchContext) -> list:
+    where = namespace(context)
+    remappings = {**GRIPPER_REMAPPINGS, "gripper/joint_states": value(context, "gripper_joint_states")}
+    return [
+        gripper(robot_parameters(context, "gripper_node"), remappings, where),
+        *driver_stop(robot_parameters(context, "controller_stop_node"), where),
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
     robot_file = DeclareLaunchArgument(
         "robot_file",
@@ -41,21 +50,8 @@ def generate_launch_description() -> LaunchDescription:
         default_value=GRIPPER_REMAPPINGS["gripper/joint_states"],
         description="Joint states of the gripper: the arm's, where both are under one controller manager.",
     )
-    remappings = {**GRIPPER_REMAPPINGS, "gripper/joint_states": LaunchConfiguration("gripper_joint_states")}
-    gripper = Node(
-        package="salus_ros",
-        executable="gripper_node",
-        parameters=[LaunchConfiguration("robot_file")],
-        remappings=list(remappings.items()),
-        output="screen",
-        on_exit=ends_launch("the gripper's node has ended, and the joint states with it"),
-    )
-    stop = Node(
-        package="salus_ros",
-        executable="controller_stop_node",
-        parameters=[LaunchConfiguration("robot_file")],
-        output="screen",
-        respawn=True,
+    where = DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace of every node, and of the arm's drivers."
     )
     salus = GroupAction(
         [
@@ -67,4 +63,4 @@ def generate_launch_description() -> LaunchDescription:
         ]
     )
     # SALUS first: it checks the arguments, and a wrong one must start nothing.
-    return LaunchDescription([robot_file, gripper_states, salus, gripper, stop])
+    return LaunchDescription([robot_file, where, gripper_states, salus, checked(driver_side)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -16,15 +16,18 @@ import yaml
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    LogInfo,
     OpaqueCoroutine,
     OpaqueFunction,
     RegisterEventHandler,
+    SetEnvironmentVariable,
     Shutdown,
+    TimerAction,
 )
 from launch.event_handlers import OnProcessExit, OnProcessStart
 from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.ros_adapters import get_ros_node
@@ -33,9 +36,19 @@ from lifecycle_msgs.srv import GetState
 
 from launch import LaunchContext
 from salus_ros.errors import SalusError
+from salus_ros.nodes.deadman_node import DeadmanSettings
 
 REFUSED: Final = 2
 """Exit code of a node that was given something wrong: starting it again gives the same."""
+
+AGAIN: Final = {"respawn": True, "respawn_delay": 1.0}
+"""Of a node that is started again when it ends. What is started again moves nothing: the gate holds until a
+person resets it."""
+
+DISCOVERY_RANGE: Final = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+
+STOP_S: Final = 1.5
+"""For the call of the driver's stop, two repetitions, and the answer."""
 
 ASK_AGAIN_S: Final = 1.0
 
@@ -130,28 +143,66 @@ def parameter_file(context: LaunchContext, name: str) -> Path | None:
 
 
 def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
-    """The parameters of each node in a parameter file.
+    """The parameters of each node in a parameter file, by dotted name.
 
     Raises:
-        SalusError: it is no YAML of nodes and their ``ros__parameters``.
+        SalusError: it is no YAML of nodes and their ``ros__parameters``, or a value is none for ROS.
     """
     try:
         content = yaml.safe_load(path.read_text())
-        return {str(node): dict(part["ros__parameters"]) for node, part in content.items()}
+        sections = {str(node): dict(_dotted(part["ros__parameters"])) for node, part in content.items()}
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise SalusError(
             f"{path} is no parameter file ({type(error).__name__}); give nodes, each with ros__parameters."
         ) from error
+    for node, parameters in sections.items():
+        for name, given in parameters.items():
+            if not _is_parameter(given):
+                raise SalusError(
+                    f"{path} gives {node} the {name} {given!r}; give a number, a text, true or false, a list "
+                    "of one of them that is not empty, or leave the line out."
+                )
+    return sections
 
 
-def given_parameter(files: Sequence[Path], node: str, name: str, default: Any) -> Any:
-    """What parameter files, the last one first, say about a node's parameter."""
-    for path in reversed(files):
-        parameters = read_parameters(path)
-        for section in (node, "/**"):
-            if name in parameters.get(section, {}):
-                return parameters[section][name]
-    return default
+def full_name(node: str, where: str) -> str:
+    """A node's name with its namespace, as ``ros2`` commands take it."""
+    return "/" + "/".join(part for part in (*where.split("/"), node) if part)
+
+
+def node_parameters(files: Iterable[Path], node: str, where: str = "") -> dict[str, Any]:
+    """A node's parameters by dotted name from parameter files, of which a later one overrides an earlier.
+
+    A section that bears the node's bare name is the node's in every namespace: to ROS itself it would be that
+    of the root alone. ``/**`` and the full name mean what they mean to ROS.
+    """
+    found: dict[str, Any] = {}
+    for path in files:
+        sections = read_parameters(path)
+        for key in ("/**", node, full_name(node, where)):
+            found |= sections.get(key, {})
+    return found
+
+
+def robot_parameters(context: LaunchContext, node: str) -> dict[str, Any]:
+    """A node's parameters from the argument ``robot_file``."""
+    path = parameter_file(context, "robot_file")
+    return node_parameters([path] if path else [], node, namespace(context))
+
+
+def _dotted(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value that is no mapping, by its place."""
+    for name, given in parameters.items():
+        if isinstance(given, Mapping):
+            yield from _dotted(given, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", given
+
+
+def _is_parameter(given: Any) -> bool:
+    """Whether ROS has a type for it: it has none for an empty list."""
+    listed = given if isinstance(given, list) else [given]
+    return bool(listed) and all(isinstance(item, bool | int | float | str) for item in listed)
 
 
 def change(node: LifecycleNode, transition: int) -> EmitEvent:
@@ -255,20 +306,50 @@ async def _until_it_answers(node: LifecycleNode, context: LaunchContext) -> None
         talker.destroy_client(client)
 
 
-def ends_launch(reason: str) -> Callable[[Any, LaunchContext], Shutdown | None]:
+def ends_launch(reason: str, *, after_s: float = 0.0) -> Callable[[Any, LaunchContext], list[Any]]:
     """For ``on_exit`` of a node that nothing can go on without.
 
     The launch's exit code is 1 when that node failed, so that whoever started the launch can start it again.
+    ``after_s``: how long all else goes on after such a failure.
     """
 
-    def ended(event: Any, context: LaunchContext) -> Shutdown | None:
-        if context.is_shutdown:
-            return None
-        if event.returncode == 0:
-            return Shutdown(reason=reason)
+    def fail(_context: LaunchContext) -> NoReturn:
         raise SalusError(reason)
 
+    def ended(event: Any, context: LaunchContext) -> list[Any]:
+        if context.is_shutdown:
+            return []
+        if event.returncode == 0:
+            return [Shutdown(reason=reason)]
+        if not after_s:
+            fail(context)
+        return [
+            LogInfo(msg=f"{reason}; all else ends in {after_s:g} s"),
+            TimerAction(period=after_s, actions=[OpaqueFunction(function=fail)]),
+        ]
+
     return ended
+
+
+def needed_by_deadman_s(parameters: Mapping[str, Any]) -> float:
+    """Time from the gate's death until ``deadman_node`` with these parameters has stopped the driver."""
+    given = parameters.get("timeout_s")
+    # Anything but a number is refused by the node itself.
+    timeout_s = float(given) if isinstance(given, int | float) else DeadmanSettings().timeout_s
+    return timeout_s + STOP_S
+
+
+def once_done(node: Node, actions: Sequence[Any]) -> RegisterEventHandler:
+    """Do something when a process that sets something up has succeeded; the launch ends when it failed."""
+
+    def ended(event: Any, context: LaunchContext) -> Sequence[Any]:
+        if context.is_shutdown:
+            return []
+        if event.returncode != 0:
+            _fail(node.node_executable, "do its work")
+        return actions
+
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
 
 
 def ends_if_refused(node: Any) -> RegisterEventHandler:
@@ -279,6 +360,38 @@ def ends_if_refused(node: Any) -> RegisterEventHandler:
             _fail(node.node_executable, "start")
 
     return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
+
+
+def driver_stop(parameters: dict[str, Any], where: str = "") -> list[Any]:
+    """``controller_stop_node``, which offers the driver's stop: started again when it ends."""
+    node = Node(
+        package="salus_ros",
+        executable="controller_stop_node",
+        namespace=where,
+        parameters=[parameters],
+        output="screen",
+        **AGAIN,
+    )
+    return [ends_if_refused(node), node]
+
+
+def gripper(parameters: dict[str, Any], remappings: Mapping[str, Any], where: str = "") -> Node:
+    """``gripper_node``, without which there are no joint states: its end is the launch's."""
+    return Node(
+        package="salus_ros",
+        executable="gripper_node",
+        namespace=where,
+        parameters=[parameters],
+        remappings=list(remappings.items()),
+        output="screen",
+        on_exit=ends_launch("the gripper's node has ended, and the joint states with it"),
+    )
+
+
+def local_by_default() -> SetEnvironmentVariable:
+    """Keep a graph that needs no other machine on this one, but where the user says otherwise."""
+    given = EnvironmentVariable(DISCOVERY_RANGE, default_value="LOCALHOST")
+    return SetEnvironmentVariable(DISCOVERY_RANGE, given)
 
 
 def _fails(name: str, what: str) -> OpaqueFunction:

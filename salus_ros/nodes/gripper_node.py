@@ -21,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 from salus_ros.errors import SalusError
 from salus_ros.nodes import diagnostics, qos
 from salus_ros.nodes.conversions import gripper_from_message, joint_order, stamp_from_message
+from salus_ros.nodes.gate_rest import GateRest
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 
@@ -106,6 +107,7 @@ class GripperNode(GuardedNode):
             self.create_polled_subscription(
                 JointState, topic, self.guard(callback), qos.profile(qos.JOINT_STATES)
             )
+        self._gate_rest = GateRest(self)
         self.create_steady_timer(self._settings.period_s, self._pass_on)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
 
@@ -180,6 +182,11 @@ class GripperNode(GuardedNode):
         self._busy = self._cancelling = False
         self._handle = None
         self._advance()
+
+    @property
+    def stopped(self) -> bool:
+        """Joint states go on until the gate has brought the arm to rest."""
+        return self._gate_rest.given
 
     def _health(self) -> diagnostics.Health:
         values = {**self._counts, "opening [m]": self._opening_m}

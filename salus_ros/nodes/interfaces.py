@@ -114,7 +114,7 @@ NODES: Final[dict[str, NodeInterface]] = {
             *(qos.CLOCK, qos.JOINT_STATES, qos.FRONT_IMAGE, qos.WRIST_IMAGE, qos.FRONT_INFO, qos.WRIST_INFO),
             *(qos.FRONT_POINTS, qos.EPISODE_EVENT, qos.INSTRUCTION),
         ),
-        subscribes=(qos.ARM_COMMAND, qos.GRIPPER_COMMAND),
+        subscribes=(qos.ARM_COMMAND, qos.GRIPPER_COMMAND, qos.INTERVENTION_STATE),
         serves=(qos.SIM_RESET, *_DRIVER),
     ),
     "controller_stop_node": NodeInterface(
@@ -128,7 +128,10 @@ NODES: Final[dict[str, NodeInterface]] = {
         "a gripper that is an action, as finger joints",
         "GripperSettings",
         publishes=(qos.JOINT_STATES,),
-        subscribes=("arm/joint_states", "gripper/joint_states", qos.GRIPPER_COMMAND),
+        subscribes=(
+            *("arm/joint_states", "gripper/joint_states"),
+            *(qos.GRIPPER_COMMAND, qos.INTERVENTION_STATE),
+        ),
         actions=("franka_gripper/gripper_action",),
         foreign="control_msgs",
     ),

@@ -29,6 +29,7 @@ from salus_ros.nodes.conversions import (
     stamp_from_message,
     trajectory_from_message,
 )
+from salus_ros.nodes.gate_rest import GateRest
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.pacing import Pacer
 from salus_ros.nodes.parameters import declare
@@ -109,6 +110,7 @@ class SimNode(GuardedNode):
         trouble = Trigger.Response(success=False, message=failed)
         self.create_service(Trigger, qos.DRIVER_STOP, self.guard(self._serve_stop, fallback=trouble))
         self.create_service(Trigger, qos.DRIVER_RESUME, self.guard(self._serve_resume, fallback=trouble))
+        self._gate_rest = GateRest(self)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self._warm_up()
         self._now_ns = time.time_ns() // STEP_NS * STEP_NS
@@ -254,6 +256,11 @@ class SimNode(GuardedNode):
         self._stopped = False
         response.success = True
         return response
+
+    @property
+    def stopped(self) -> bool:
+        """Joint states and time go on until the gate has brought the arm to rest."""
+        return self._gate_rest.given
 
     def _health(self) -> diagnostics.Health:
         values = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 from graph_helpers import REACT_S, reset_simulation, speed, stamps, start_simulator, trigger
@@ -10,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
-from salus_msgs.msg import EpisodeEvent
+from salus_msgs.msg import EpisodeEvent, InterventionState
 from salus_ros.nodes import qos
 from salus_ros.nodes.conversions import stamp_from_message, trajectory_to_message
 from salus_ros.nodes.graph import Graph
@@ -151,3 +153,22 @@ def test_the_arm_lives_on_after_the_episodes_end(graph: Graph) -> None:
     graph.spin_until(lambda: joints.count > 50, REACT_S, "joint states after the end")
     assert np.diff(stamps(joints.messages)) == pytest.approx(0.01, abs=1e-6)
     assert events.newest.kind == EpisodeEvent.EPISODE_END, "an episode that has ended had further events"
+
+
+def test_asked_to_end_it_goes_on_until_the_gate_is_at_rest(graph: Graph) -> None:
+    publisher = graph.node.create_publisher(
+        InterventionState, qos.INTERVENTION_STATE, qos.profile(qos.INTERVENTION_STATE)
+    )
+    mode = InterventionState.NOMINAL
+    heartbeat = graph.node.create_timer(0.1, lambda: publisher.publish(InterventionState(mode=mode)))
+    joints = start_simulator(graph)
+    graph.spin_until(lambda: publisher.get_subscription_count() > 0, REACT_S, "the simulator to listen")
+    graph.spin_for(0.3)  # three heartbeats
+    simulator = graph.processes["sim_node"]
+    simulator.signal(signal.SIGINT)
+    count = joints.count
+    graph.spin_until(lambda: joints.count > count + 100, REACT_S, "a second of joint states after the signal")
+    mode = InterventionState.INACTIVE
+    graph.spin_until(lambda: not simulator.alive, REACT_S, "the simulator's end", check=False)
+    heartbeat.cancel()
+    assert simulator.process.returncode == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "test" / "integration"))  # for scenarios
+sys.path[:0] = [str(ROOT / "test" / "integration"), str(ROOT / "test" / "launch")]  # for scenarios, launched
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,55 +6,70 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 
 REASON = "a part of a ROS installation, or of its sources (docs/verification/launch.md)"
 launch = pytest.importorskip("launch", reason=f"launch is not installed: {REASON}")
 pytest.importorskip("launch_ros", reason=f"launch_ros is not installed: {REASON}")
 
-from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, RegisterEventHandler
-from launch.event_handlers import OnProcessStart, OnShutdown
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import Node as NodeAction
+from launched import SHARE, include, run
+from rclpy.context import Context
+from rclpy.node import Node
 
 from launch import LaunchDescription, LaunchService
+from salus_ros.errors import SalusError
+from salus_ros.launching import (
+    DISCOVERY_RANGE,
+    driver_stop,
+    needed_by_deadman_s,
+    node_parameters,
+    once_done,
+    read_parameters,
+)
+from salus_ros.nodes.deadman_node import DeadmanSettings
 
-SHARE = Path(get_package_share_directory("salus_ros"))
 FILES = sorted(path.name for path in (SHARE / "launch").glob("*.launch.py"))
+DOMAIN = "56"
 
 
-def run(name: str, arguments: dict[str, str]) -> tuple[str, dict[str, list[str]]]:
-    """Run a launch file until it fails by itself; returns why, and the command of each process by name."""
-    reasons: list[str] = []
-    started: dict[str, list[str]] = {}
-    service = LaunchService(noninteractive=True)
-    service.include_launch_description(
-        LaunchDescription(
-            [
-                RegisterEventHandler(OnShutdown(on_shutdown=lambda event, _: reasons.append(event.reason))),
-                RegisterEventHandler(
-                    OnProcessStart(
-                        on_start=lambda event, _: started.update(
-                            {event.process_name.rpartition("-")[0]: event.cmd}
-                        )
-                    )
-                ),
-                IncludeLaunchDescription(
-                    PythonLaunchDescriptionSource(str(SHARE / "launch" / name)),
-                    launch_arguments=arguments.items(),
-                ),
-            ]
-        )
+def failed(*entities: Any) -> tuple[str, dict[str, list[str]]]:
+    """Run these until they fail by themselves; returns why, and the command of each process by name."""
+    launched = run(entities)
+    assert launched.code == 1, "the exit code does not tell of the failure"
+    (reason,) = launched.reasons
+    return reason, launched.commands
+
+
+def as_ros_reads(command: list[str]) -> tuple[str, dict[str, Any]]:
+    """The full name that a command line gives its node, and its parameters."""
+    context = Context()
+    rclpy.init(context=context, domain_id=int(DOMAIN))
+    arguments = command[command.index("--ros-args") :]
+    node = Node(
+        Path(command[0]).name,
+        context=context,
+        cli_args=arguments,
+        use_global_arguments=False,
+        automatically_declare_parameters_from_overrides=True,
     )
-    assert service.run() == 1, "the exit code does not tell of the failure"
-    assert len(reasons) == 1, f"one reason, not {reasons}"
-    return reasons[0], started
+    try:
+        parameters = {name: given.value for name, given in node.get_parameters_by_prefix("").items()}
+        return node.get_fully_qualified_name(), parameters
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def described(name: str) -> list[Any]:
+    source = PythonLaunchDescriptionSource(str(SHARE / "launch" / name))
+    return list(source.get_launch_description(launch.LaunchContext()).entities)
 
 
 def declared(name: str) -> list[DeclareLaunchArgument]:
-    description = PythonLaunchDescriptionSource(str(SHARE / "launch" / name)).get_launch_description(
-        launch.LaunchContext()
-    )
-    return [entity for entity in description.entities if isinstance(entity, DeclareLaunchArgument)]
+    return [entity for entity in described(name) if isinstance(entity, DeclareLaunchArgument)]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -84,29 +99,31 @@ def test_every_argument_is_described_in_a_sentence(name: str) -> None:
         ("robot.launch.py", {"robot_file": "/nowhere.yaml"}, "robot_file is '/nowhere.yaml'"),
         ("fr3.launch.py", {"robot_file": "/nowhere.yaml"}, "robot_file is '/nowhere.yaml'"),
         ("ur5e.launch.py", {"namespace": "a//b"}, "namespace is 'a//b'"),
+        ("gazebo.launch.py", {"config_file": "/nowhere.yaml"}, "config_file is '/nowhere.yaml'"),
+        ("gazebo.launch.py", {"robot_file": __file__}, "is no parameter file"),
+        ("gazebo.launch.py", {"namespace": "cell"}, "namespace is 'cell', but Gazebo's"),
+        ("gazebo.launch.py", {"seed": "-1"}, "seed is '-1'"),
     ],
 )
 def test_a_wrong_argument_ends_the_launch_with_a_sentence(
     name: str, arguments: dict[str, str], sentence: str
 ) -> None:
-    reason, started = run(name, arguments)
+    reason, started = failed(include(name, arguments))
     assert sentence in reason
     assert not started, "a node had started"
 
 
-@pytest.mark.parametrize("argument", ["use_sim_time", "shadow_mode", "activate_gate", "record", "console"])
-def test_a_switch_is_true_or_false(argument: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        *(("salus.launch.py", name) for name in ("use_sim_time", "shadow_mode", "activate_gate")),
+        *(("salus.launch.py", name) for name in ("record", "console")),
+        ("gazebo.launch.py", "record"),
+    ],
+)
+def test_a_switch_is_true_or_false(name: str, argument: str) -> None:
     service = LaunchService(noninteractive=True)
-    service.include_launch_description(
-        LaunchDescription(
-            [
-                IncludeLaunchDescription(
-                    PythonLaunchDescriptionSource(str(SHARE / "launch" / "salus.launch.py")),
-                    launch_arguments={argument: "maybe"}.items(),
-                )
-            ]
-        )
-    )
+    service.include_launch_description(LaunchDescription([include(name, {argument: "maybe"})]))
     assert service.run() != 0
 
 
@@ -119,10 +136,14 @@ def test_a_robot_must_be_named() -> None:
 @pytest.mark.parametrize("robot", ["fr3", "ur5e"])
 def test_the_topics_of_a_robots_drivers_reach_the_nodes(robot: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The description of the robot is not there, so that the launch ends as soon as it has started."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", "56")
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
     image = "/camera/front/color/image_raw"
-    _, started = run(f"{robot}.launch.py", {"front_image": image, "record": "true", "bag": "/proc/none"})
-    assert {"policy_node", "intervention_node", "deadman_node", "recorder_node"} <= set(started)
+    arguments = {"front_image": image, "record": "true", "bag": "/proc/none"}
+    _, started = failed(include(f"{robot}.launch.py", arguments))
+    assert set(started) == {
+        *("policy_node", "intervention_node", "deadman_node", "recorder_node"),
+        *("controller_stop_node", "gripper_node"),
+    }
     for node, command in started.items():
         renamed = {part for part in command if ":=" in part}
         if node in ("controller_stop_node", "gripper_node"):
@@ -130,25 +151,103 @@ def test_the_topics_of_a_robots_drivers_reach_the_nodes(robot: str, monkeypatch:
             continue
         assert f"camera/front/image_raw:={image}" in renamed, node
         assert "joint_states:=salus/joint_states" in renamed, node
-    assert "monitor_node" not in started, "the shipped one knows the simulated arm only"
+    # There is no monitor_node: the shipped one knows the simulated arm only.
+
+
+@pytest.mark.graph
+@pytest.mark.parametrize("where", ["", "cell/left", "/cell"])
+def test_a_nodes_parameters_reach_it_in_every_namespace(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
+    _, started = failed(include("fr3.launch.py", {"namespace": where, "shadow_mode": "true"}))
+    files = [SHARE / "config" / "salus.yaml", SHARE / "config" / "robots" / "fr3.yaml"]
+    for node, command in started.items():
+        name, parameters = as_ros_reads(command)
+        assert name == f"/{where}/{node}".replace("//", "/")
+        given = node_parameters(files, node)
+        assert given, f"{node} has no section in {files}"
+        given.pop("policy", None)  # an argument of the launch
+        found = {name: list(v) if isinstance(v, (tuple, list)) else v for name, v in parameters.items()}
+        assert found.items() >= {**given, **({"shadow_mode": True} if "shadow_mode" in given else {})}.items()
+    assert as_ros_reads(started["intervention_node"])[1]["velocity_fraction"] == 0.5
+
+
+def test_a_later_file_and_the_nearer_section_win(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(
+        "/**: {ros__parameters: {a: 1, b: 1, c: 1, d: {e: 1, f: 1}}}\n"
+        "some_node: {ros__parameters: {b: 2, c: 2}}\n"
+        "/cell/some_node: {ros__parameters: {c: 3}}\n"
+        "/other/some_node: {ros__parameters: {c: 4}}\n"
+    )
+    second.write_text("some_node: {ros__parameters: {d: {e: 5}}}\n")
+    expected = {"a": 1, "b": 2, "c": 3, "d.e": 5, "d.f": 1}
+    assert node_parameters([first, second], "some_node", "cell") == expected
+
+
+@pytest.mark.parametrize("given", ["", "[]", "[1, [2]]", "2026-11-26"])
+def test_what_ros_has_no_type_for_is_refused(given: str, tmp_path: Path) -> None:
+    path = tmp_path / "given.yaml"
+    path.write_text(f"some_node: {{ros__parameters: {{some: {{name: {given}}}}}}}")
+    with pytest.raises(SalusError, match=r"gives some_node the some\.name .*; give a number"):
+        read_parameters(path)
+
+
+def test_the_launch_outlives_its_gate_by_more_than_the_deadman_waits() -> None:
+    assert needed_by_deadman_s({}) > DeadmanSettings().timeout_s + 2 * DeadmanSettings().repeat_s
+    assert needed_by_deadman_s({"timeout_s": 3.0}) - needed_by_deadman_s({"timeout_s": 1}) == 2.0
+    assert needed_by_deadman_s({"timeout_s": "soon"}) == needed_by_deadman_s({}), "the node itself refuses it"
+
+
+@pytest.mark.graph
+def test_a_stop_of_the_driver_that_is_refused_ends_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by its parameters; where controller_manager_msgs is not installed, also without them."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
+    reason, _ = failed(*driver_stop({"controllers": 5}))
+    assert reason.endswith("controller_stop_node could not start; its own sentence stands above")
+
+
+@pytest.mark.graph
+def test_a_step_of_the_set_up_that_fails_ends_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two nodes that follow each other the first is refused, as Gazebo's spawner may be."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
+    first = NodeAction(package="salus_ros", executable="deadman_node", parameters=[{"timeout_s": -1.0}])
+    second = NodeAction(package="salus_ros", executable="markers_node")
+    reason, started = failed(first, once_done(first, [second]))
+    assert reason.endswith("deadman_node could not do its work; its own sentence stands above")
+    assert set(started) == {"deadman_node"}
+
+
+@pytest.mark.parametrize("name", ["sim.launch.py", "gazebo.launch.py"])
+@pytest.mark.parametrize(("given", "expected"), [(None, "LOCALHOST"), ("SUBNET", "SUBNET")])
+def test_a_simulation_stays_on_this_machine_but_on_demand(
+    name: str, given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DISCOVERY_RANGE, raising=False)
+    if given:
+        monkeypatch.setenv(DISCOVERY_RANGE, given)
+    first = described(name)[0]
+    assert isinstance(first, SetEnvironmentVariable), "before any node is started"
+    context = launch.LaunchContext()
+    first.visit(context)
+    assert context.environment[DISCOVERY_RANGE] == expected
 
 
 @pytest.mark.graph
 def test_a_policy_that_is_refused_ends_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", "56")
-    reason, _ = run("salus.launch.py", {"policy": "no-such-policy"})
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
+    reason, _ = failed(include("salus.launch.py", {"policy": "no-such-policy"}))
     assert reason.endswith("policy_node could not be configured; its own sentence stands above")
 
 
 @pytest.mark.graph
 def test_a_recorder_that_is_refused_ends_the_launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", "56")
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
     (tmp_path / "precious").write_text("data")
-    reason, _ = run("record.launch.py", {"path": str(tmp_path)})
+    reason, _ = failed(include("record.launch.py", {"path": str(tmp_path)}))
     assert reason.endswith("the recorder has ended")
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
 def test_no_exception_is_left(capsys: Any) -> None:
-    run("sim.launch.py", {"seed": "-1"})
+    failed(include("sim.launch.py", {"seed": "-1"}))
     assert "Traceback" not in capsys.readouterr().err

@@ -15,40 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 REASON = "a part of a ROS installation, or of its sources (docs/verification/launch.md)"
 launch_pytest = pytest.importorskip("launch_pytest", reason=f"launch_pytest is not installed: {REASON}")
 pytest.importorskip("launch_ros", reason=f"launch_ros is not installed: {REASON}")
 
 import scenarios
-from ament_index_python.packages import get_package_share_directory
 from graph_helpers import REACT_S, START_S, trigger
-from launch.actions import IncludeLaunchDescription, RegisterEventHandler, SetEnvironmentVariable
+from launch.actions import RegisterEventHandler, SetEnvironmentVariable
 from launch.event_handlers import OnProcessExit, OnProcessStart
-from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launched import executable, include, plugins, write_configuration
 from mcap.reader import make_reader
 
 from launch import LaunchDescription
 from salus_msgs.msg import InterventionState
 from salus_ros.nodes import qos
 from salus_ros.nodes.graph import Graph
-from salus_ros.nodes.session import SHARED_CORES
 
 DOMAIN = 57
 RESET_EVERY_S = 3.0
 ROOT = Path(__file__).parents[2]
 LIFECYCLE = ("policy_node", "monitor_node", "intervention_node")
-SHARE = Path(get_package_share_directory("salus_ros"))
 
 pids: dict[str, int] = {}
 """The newest process of each executable."""
 exit_codes: dict[str, list[int]] = {}
-
-
-def executable(event: Any) -> str:
-    """``policy_node`` of ``policy_node-3``."""
-    return re.sub(r"-\d+$", "", event.process_name)
 
 
 def note_start(event: Any, _context: Any) -> None:
@@ -67,16 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @launch_pytest.fixture(scope="module")
 def simulation(folder: Path) -> LaunchDescription:
     """The whole of SALUS with a policy whose path is known; risk that is learned for another is muted."""
-    configuration = yaml.safe_load((SHARE / "config" / "salus.yaml").read_text())
-    gate = configuration["intervention_node"]["ros__parameters"]
-    gate.update(SHARED_CORES, latch_file=str(folder / "latch"), activation_timeout_s=START_S)
-    configuration["sim_node"]["ros__parameters"]["sim.time_limit_s"] = 600.0
-    configuration["console_node"]["ros__parameters"]["port"] = 8957
-    config_file = folder / "config.yaml"
-    config_file.write_text(yaml.safe_dump(configuration))
-    plugins = os.pathsep.join([str(scenarios.PLUGIN_FOLDER), os.environ.get("PYTHONPATH", "")])
     arguments = {
-        "config_file": str(config_file),
+        "config_file": str(write_configuration(folder)),
         "policy": "wave",
         "shadow_mode": "true",
         "record": "true",
@@ -87,13 +70,10 @@ def simulation(folder: Path) -> LaunchDescription:
     return LaunchDescription(
         [
             SetEnvironmentVariable("ROS_DOMAIN_ID", str(DOMAIN)),
-            SetEnvironmentVariable("PYTHONPATH", plugins),
+            SetEnvironmentVariable("PYTHONPATH", plugins()),
             RegisterEventHandler(OnProcessStart(on_start=note_start)),
             RegisterEventHandler(OnProcessExit(on_exit=note_end)),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(str(SHARE / "launch" / "sim.launch.py")),
-                launch_arguments=arguments.items(),
-            ),
+            include("sim.launch.py", arguments),
         ]
     )
 
