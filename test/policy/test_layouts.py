@@ -228,6 +228,32 @@ def _shard_elsewhere(folder: Path) -> None:
     _edit("model.safetensors.index.json", lambda raw: raw["weight_map"].update(a="../b.safetensors"))(folder)
 
 
+def _adapter(change: Callable[[dict, str], object]) -> Callable[[Path], None]:
+    """Changes the adapter's tensors; the second argument is the name of the first factor A."""
+
+    def edit(folder: Path) -> None:
+        path = next(folder.rglob("adapter_model.bin"))
+        tensors = torch.load(path, weights_only=True)
+        change(tensors, min(name for name in tensors if ".lora_A." in name))
+        torch.save(tensors, path)
+
+    return edit
+
+
+def _without_factor(letter: str) -> Callable[[Path], None]:
+    return _adapter(lambda tensors, name: tensors.pop(name.replace("lora_A", f"lora_{letter}")))
+
+
+def _added_to_adapter(name: str) -> Callable[[Path], None]:
+    return _adapter(lambda tensors, _: tensors.update({f"base_model.model.{name}": torch.zeros(4)}))
+
+
+def _factor_among_the_rest(folder: Path) -> None:
+    path = next(folder.rglob("non_lora_trainables.bin"))
+    tensors = torch.load(path, weights_only=True)
+    torch.save({**tensors, "base_model.model.gpt_neox.a.lora_A.weight": torch.zeros(4)}, path)
+
+
 def _config(**values: object) -> Callable[[Path], None]:
     return _edit("config.json", lambda raw: raw.update(values))
 
@@ -297,6 +323,31 @@ BROKEN = {
     "a truncated LoRA": ("lora", _cut("non_lora_trainables.bin"), "refused"),
     "a LoRA of another kind": (
         "lora", _edit("adapter_config.json", lambda raw: raw.update(use_dora=1)), "use_dora"
+    ),
+    "a LoRA of another rank": (
+        "lora", _edit("adapter_config.json", lambda raw: raw.update(r=8)), "says rank 8"
+    ),
+    "LoRA factors that do not multiply": (
+        "lora", _adapter(lambda tensors, name: tensors.update({name: tensors[name][:3]})), "factors of shapes"
+    ),
+    "a LoRA factor that is no matrix": (
+        "lora", _adapter(lambda tensors, name: tensors.update({name: tensors[name][0]})), "factors of shapes"
+    ),
+    "a LoRA factor without the second": ("lora", _without_factor("B"), r"lacks the tensor .*lora_B"),
+    "a LoRA factor without the first": ("lora", _without_factor("A"), r"lacks the tensor .*lora_A"),
+    "a LoRA on an embedding": (
+        "lora", _added_to_adapter("gpt_neox.embed_in.lora_embedding_A"), "no part of plain LoRA"
+    ),
+    "a LoRA with biases": (
+        "lora", _added_to_adapter("gpt_neox.layers.0.attention.dense.bias"), "no part of plain LoRA"
+    ),
+    "a LoRA that saved whole modules": (
+        "lora", _added_to_adapter("embed_out.modules_to_save.combine.bias"), "no part of plain LoRA"
+    ),
+    "a LoRA whose other weights hold a factor": (
+        "lora",
+        _factor_among_the_rest,
+        "unexpected tensors, the first gpt_neox.a.lora_A",
     ),
     "a LoRA without its rank": ("lora", _without("adapter_config.json", "r"), "lora_alpha"),
 }  # fmt: skip
