@@ -154,7 +154,7 @@ class VisionTower(_Section):
 class Projector(_Section):
     """``vision_config.mm_projector``."""
 
-    mm_projector_type: str = Field("linear", pattern=r"^(linear|identity|mlp[1-9]\d*x_gelu)$")
+    mm_projector_type: str = Field("linear", pattern=r"^(linear|identity|mlp[1-9]\d?x_gelu)$")
     mm_hidden_size: int = Field(768, ge=1)
     hidden_size: int = Field(2560, ge=1)
 
@@ -178,6 +178,10 @@ class _Actions(_Section):
     action_dim: int = Field(ge=1)
     state_dim: int = Field(ge=1)
     chunk_size: int = Field(ge=1)
+
+
+class _State(_Section):
+    state_dim: int = Field(7, ge=1)
 
 
 _Checked = TypeVar("_Checked", bound=BaseModel)
@@ -280,11 +284,10 @@ def _action_sizes(raw: Mapping[str, Any], head: Head | None, where: str) -> dict
         nested = raw.get("act")
         act = _check(ActHead, nested.get("act") if isinstance(nested, dict) else None, f"{where}: act.act")
         # The released ACT head knows states of seven numbers only; the tensors' shapes have the last word.
-        state_dim = int(raw.get("state_dim", 7))
         return {
             "act": act,
             "action_dim": act.action_dim,
-            "state_dim": state_dim,
+            "state_dim": _check(_State, raw, where).state_dim,
             "chunk_size": act.chunk_size,
         }
     if head == "droid_diffusion":
