@@ -21,6 +21,7 @@ from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats, Floats32, Image
 
 STATE_DIM = 7
+ACTION_DIM = 10
 SKEW_MAX_S = 0.05
 """Views of one frame lie no farther apart."""
 
