@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -145,3 +146,11 @@ def _check_start(start: checkpoint.Checkpoint, settings: HeadSettings) -> None:
             f"{folder} was trained on one view, but the cameras are {', '.join(settings.cameras)}; name the "
             "one with --cameras."
         )
+    statistics = start.statistics
+    if config.extensions.action_normalisation == "range":
+        still = np.flatnonzero(statistics.action_max <= statistics.action_min)
+        if len(still):
+            raise SalusError(
+                f"{folder} was trained on actions whose number {still[0]} never changed, which leaves no "
+                "range to normalise by; give another fine-tune, or the backbone that it was made from."
+            )

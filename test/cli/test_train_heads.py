@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -154,6 +155,16 @@ def test_a_fine_tune_of_other_sizes_is_refused_before_its_features_are_computed(
     init = fine_tune_of(sizes, published["fine_tune"], tmp_path / "init")
     assert train(init, demonstrations, tmp_path / "out") == 2
     assert reason in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fine_tune_whose_actions_never_changed_is_refused(published, demonstrations, tmp_path, capsys):
+    init = shutil.copytree(published["fine_tune"], tmp_path / "init")
+    statistics = pickle.loads((init / "dataset_stats.pkl").read_bytes())
+    statistics["action_max"][3] = statistics["action_min"][3]
+    (init / "dataset_stats.pkl").write_bytes(pickle.dumps(statistics))
+    assert train(init, demonstrations, tmp_path / "out") == 2
+    assert "actions whose number 3 never changed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -289,6 +289,7 @@ BROKEN = {
     "configuration a list": ("whole", _write("config.json", b"[]"), "model_type"),
     "a key missing": ("whole", _without("config.json", "num_attention_heads"), "num_attention_heads"),
     "chunk size missing": ("whole", _without("config.json", "chunk_size"), "chunk_size"),
+    "a chunk that never ends": ("whole", _config(chunk_size=10**12), "chunk_size"),
     "vision missing": ("whole", _without("config.json", "vision_config"), "vision_tower"),
     "a key of another type": ("whole", _config(hidden_size="x"), "hidden_size"),
     "a size that no memory has": ("whole", _config(vocab_size=10**12), r"expected \(1000000000000, 32\)"),
@@ -357,6 +358,9 @@ BROKEN = {
     "statistics of another robot": ("whole", _stats(qpos_mean=np.zeros(6, np.float32)), "another"),
     "statistics of objects": ("whole", _stats(qpos_mean=np.array([None] * 7)), "another training run"),
     "deviations of zero": ("whole", _stats(qpos_std=np.zeros(7, np.float32)), "above 0"),
+    "ranges that end before they begin": (
+        "whole", _stats(action_max=np.full(10, -1e9, np.float32)), "action_max below its action_min"
+    ),
     "truncated statistics": ("whole", _cut("dataset_stats.pkl"), "refused"),
     "a LoRA without the other weights": ("lora", _remove("non_lora_trainables.bin"), "non_lora_trainables"),
     "a LoRA without its adapter": ("lora", _remove("adapter_model.bin"), "adapter_model"),

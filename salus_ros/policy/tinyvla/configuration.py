@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,11 @@ from salus_ros.errors import SalusError
 Head = Literal["droid_diffusion", "act"]
 MemberPart = Literal["last_block", "head", "adapter"]
 """What each ensemble member has for itself."""
+
+
+CHUNK_MAX: Final = 1024
+"""Steps of a diffused chunk, far above any published one (16 to 50). No tensor's shape says how many there
+are, and memory is asked for by their number."""
 
 
 class Extensions(BaseModel):
@@ -177,7 +182,7 @@ class ActHead(_Section):
 class _Actions(_Section):
     action_dim: int = Field(ge=1)
     state_dim: int = Field(ge=1)
-    chunk_size: int = Field(ge=1)
+    chunk_size: int = Field(ge=1, le=CHUNK_MAX)
 
 
 class _State(_Section):
