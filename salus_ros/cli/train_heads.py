@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -15,7 +16,7 @@ from salus_ros.assets import asset
 from salus_ros.cli.training_run import train_for
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla import checkpoint, lora
-from salus_ros.policy.tinyvla.cloning import Source
+from salus_ros.policy.tinyvla.cloning import ACTION_DIM, STATE_DIM, Source
 from salus_ros.policy.tinyvla.features import FeatureCache
 from salus_ros.policy.tinyvla.finetuning import HeadSettings, HeadTrainer
 from salus_ros.policy.tinyvla.layout import WEIGHTS, locate
@@ -24,12 +25,29 @@ from salus_ros.robot.model import ArmModel
 
 
 def train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes: float) -> None:
-    """Compute features, train for so many minutes in all, save; goes on where it was interrupted."""
+    """Compute features, train for so many minutes in all, save; goes on where it was interrupted.
+
+    Raises:
+        SalusError: checkpoint, data and settings do not go together, or the GPU's memory ran out.
+    """
+    try:
+        _train(init, data, output, settings, minutes)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise SalusError(
+            f"The GPU's memory ran out ({reason}); free it, or train fewer --heads, smaller --widths or no "
+            "--lora."
+        ) from None
+
+
+def _train(init: Path, data: Path, output: Path, settings: HeadSettings, minutes: float) -> None:
     if not data.exists():
         raise SalusError(f"There is no {data}; give a store or a folder of demonstrations.")
     if settings.lora_rank and (output / WEIGHTS).exists():
         # It would be taken for what the run made.
         raise SalusError(f"{output} holds a whole checkpoint already; choose another --output.")
+    if settings.lora_rank:
+        lora.need_peft()
     layout = locate(init)
     start = _one_head(init) if checkpoint.head_of(layout.tensors()) == "droid_diffusion" else None
     backbone = checkpoint.load_backbone(init)
@@ -90,14 +108,49 @@ def _one_head(init: Path) -> checkpoint.Checkpoint:
 
 
 def _fitting(settings: HeadSettings, start: checkpoint.Checkpoint | None) -> HeadSettings:
-    """Heads beside an existing one have its sizes, its chunk, its cameras and its period."""
-    if start is None:
-        return settings
-    config = start.config
-    widths = checkpoint.head_widths(start.model.state_dict())
-    own: dict[str, object] = {"widths": tuple(widths), "chunk": config.chunk_size}
-    if config.extensions.camera_names:
-        own["cameras"] = config.extensions.camera_names
-    if config.extensions.action_period_s:
-        own["period_s"] = config.extensions.action_period_s
-    return settings.model_copy(update=own)
+    """Heads beside an existing one have its sizes, its chunk, its cameras and its period.
+
+    Raises:
+        SalusError: it has other states, actions or views than what is learned here, or the sizes do not
+            go together.
+    """
+    if start is not None:
+        config = start.config
+        widths = checkpoint.head_widths(start.model.state_dict())
+        own: dict[str, object] = {"widths": tuple(widths), "chunk": config.chunk_size}
+        if config.extensions.camera_names:
+            own["cameras"] = config.extensions.camera_names
+        if config.extensions.action_period_s:
+            own["period_s"] = config.extensions.action_period_s
+        settings = settings.model_copy(update=own)
+        _check_start(start, settings)
+    multiple = 2 ** (len(settings.widths) - 1)
+    if settings.chunk % multiple:
+        raise SalusError(
+            f"A U-Net of {len(settings.widths)} widths needs chunks of a multiple of {multiple} steps, but "
+            f"they are {settings.chunk} long; give fewer --widths."
+        )
+    return settings
+
+
+def _check_start(start: checkpoint.Checkpoint, settings: HeadSettings) -> None:
+    config, folder = start.config, start.layout.folder
+    if (config.state_dim, config.action_dim) != (STATE_DIM, ACTION_DIM):
+        raise SalusError(
+            f"{folder} takes states of {config.state_dim} numbers and gives actions of {config.action_dim}, "
+            f"but heads are trained on {STATE_DIM} and {ACTION_DIM}; give a fine-tune of these sizes, or the "
+            "backbone that it was made from."
+        )
+    if config.views_max is not None and len(settings.cameras) > config.views_max:
+        raise SalusError(
+            f"{folder} was trained on one view, but the cameras are {', '.join(settings.cameras)}; name the "
+            "one with --cameras."
+        )
+    statistics = start.statistics
+    if config.extensions.action_normalisation == "range":
+        still = np.flatnonzero(statistics.action_max <= statistics.action_min)
+        if len(still):
+            raise SalusError(
+                f"{folder} was trained on actions whose number {still[0]} never changed, which leaves no "
+                "range to normalise by; give another fine-tune, or the backbone that it was made from."
+            )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import traceback
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -26,7 +28,12 @@ class InferenceThread:
     PyTorch releases the interpreter lock in its operations, so the executor's thread keeps running.
     Both callbacks run on the inference thread. An inference that hangs cannot be ended from outside; ask
     :meth:`overdue` for it, and what it gives in the end is thrown away.
+
+    Raises:
+        SalusError: the policy is still busy with an inference of a thread that was closed before.
     """
+
+    _running: ClassVar[weakref.WeakSet[InferenceThread]] = weakref.WeakSet()
 
     def __init__(
         self,
@@ -48,8 +55,15 @@ class InferenceThread:
         self._began_s = float("nan")
         self._given_up = False
         self._ended = False
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._died = ""
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        if any(other._policy is policy and other._thread.is_alive() for other in self._running):
+            raise SalusError(
+                f"The policy {policy.name} is still busy with an inference of before, and cannot run two at "
+                "once; try again when it has ended, or start the node anew."
+            )
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._running.add(self)
         self._thread.start()
 
     @property
@@ -61,9 +75,14 @@ class InferenceThread:
     def overdue(self, now_s: float, deadline_s: float) -> str:
         """Gives an inference up that has run for longer than ``deadline_s`` at monotonic time ``now_s``.
 
-        Returns the fault in words, again and again while it hangs; empty while all is well.
+        Returns the fault in words, again and again while it hangs, and for ever when the thread has died;
+        empty while all is well.
         """
         with self._condition:
+            if self._died:
+                return (
+                    f"the inference thread has died ({self._died}); deactivate the node and activate it again"
+                )
             if not self._busy or now_s - self._began_s <= deadline_s:
                 return ""
             if not self._given_up:
@@ -89,14 +108,23 @@ class InferenceThread:
             self._waiting = None
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """End the thread after the inference that runs."""
+        """End the thread after the inference that runs; what comes of that one is thrown away."""
         with self._condition:
             self._ended = True
+            self._generation += 1
             self._waiting = None
             self._condition.notify()
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # also what is no Exception ends the thread, and must not do so unseen
+            with self._condition:
+                self._died = f"{type(error).__name__}: {error}"
+            raise
+
+    def _serve(self) -> None:
         if (torch := sys.modules.get("torch")) is not None:
             # Weights near zero are denormal and ten times as slow. The setting holds for this thread alone.
             torch.set_flush_denormal(True)
@@ -151,6 +179,8 @@ def _named(error: Exception) -> str:
     """The fault in words. Memory that ran out is given back where that can be, for the next inference."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        # Where the error came from, the tensors of then are still held.
+        traceback.clear_frames(error.__traceback__)
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
         reason = str(error).strip().split("\n")[0]

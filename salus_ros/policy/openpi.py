@@ -9,6 +9,7 @@ Keys and units are those of DROID; other robots' servers take other keys, all of
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,6 +27,8 @@ from salus_ros.policy.outputs import Outputs
 from salus_ros.types import ActionChunk, Floats, Image, Observation, PolicyOutput
 
 JOINTS: Final = 7
+_PLAIN: Final = re.compile(r"[<>|=]?[biuf]\d{1,2}")
+"""How NumPy writes the types of numbers and booleans."""
 _OUT_OF_REACH = (OSError, TimeoutError, WebSocketException)
 
 
@@ -38,6 +41,11 @@ class OpenPiSettings(BaseModel):
     host: str = Field(description="Host, or a whole ws:// or wss:// address.")
     port: int = Field(default=8000, gt=0, lt=65536, description="Port.")
     timeout_s: float = Field(default=2.0, gt=0, description="Longest wait for a connection or an answer, s.")
+    first_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Longest wait for the first answer, before which a new server compiles, s.",
+    )
     draws: int = Field(default=1, ge=1, description="Requests for each observation; more tell the spread.")
     front_key: str = Field(default="observation/exterior_image_1_left", description="Front view's key.")
     wrist_key: str = Field(default="observation/wrist_image_left", description="Wrist view's key.")
@@ -68,10 +76,13 @@ class OpenPiPolicy:
         self.action_period_s = settings.action_period_s
         self._connection: ClientConnection | None = None
         self._open = contextlib.ExitStack()
+        self._answered = False
         self.metadata = self._connect()
         """What the server says about itself."""
         self.hash = uncertainty.hash_of(
-            self.name, settings.model_dump_json(exclude={"seed", "timeout_s"}), repr(self.metadata)
+            self.name,
+            settings.model_dump_json(exclude={"seed", "timeout_s", "first_timeout_s"}),
+            repr(self.metadata),
         )
         self._outputs = Outputs(self.name, self.hash)
 
@@ -88,7 +99,14 @@ class OpenPiPolicy:
     def act(self, observation: Observation) -> PolicyOutput:
         """One answer of the server; see ``Policy.act``."""
         request = pack(self._request(observation))
-        samples = np.stack([self._ask(request) for _ in range(self._settings.draws)])
+        draws = [self._ask(request) for _ in range(self._settings.draws)]
+        lengths = [str(len(actions)) for actions in draws]
+        if len(set(lengths)) > 1:
+            raise SalusError(
+                f"The openpi server at {self._address} gave chunks of {', '.join(lengths)} actions for "
+                "one observation, expected as many in each; use draws=1, or name another server."
+            )
+        samples = np.stack(draws)
         chunk = self._to_chunk(observation, samples.mean(axis=0))
         return self._outputs.next(observation, chunk, samples[None].astype(np.float32))
 
@@ -100,9 +118,18 @@ class OpenPiPolicy:
     def _connect(self) -> dict[str, Any]:
         timeout_s = self._settings.timeout_s
         try:
-            opening = connect(self._address, compression=None, max_size=None, open_timeout=timeout_s)
+            opening = connect(
+                self._address,
+                compression=None,
+                max_size=None,
+                open_timeout=timeout_s,
+                close_timeout=timeout_s,
+            )
             connection = self._open.enter_context(opening)
             greeting = unpack(connection.recv(timeout=timeout_s))
+        except SalusError:
+            self.close()
+            raise
         except _OUT_OF_REACH as error:
             self.close()
             raise SalusError(
@@ -117,22 +144,37 @@ class OpenPiPolicy:
         if self._connection is None:
             self._connect()
         assert self._connection is not None
+        settings = self._settings
+        timeout_s = settings.timeout_s if self._answered else settings.first_timeout_s
         try:
             self._connection.send(request)
-            answer = self._connection.recv(timeout=self._settings.timeout_s)
+            answer = self._connection.recv(timeout=timeout_s)
         except _OUT_OF_REACH as error:
             self.close()
             raise SalusError(
                 f"The openpi server at {self._address} did not answer ({error or type(error).__name__}); it "
                 "is asked anew at the next observation."
             ) from None
+        self._answered = True
         if isinstance(answer, str):
             self.close()
             reason = answer.strip().split("\n")[-1]
             raise SalusError(f"The openpi server at {self._address} failed: {reason}; see its own log.")
         values = unpack(answer)
-        actions = np.asarray(values.get("actions") if isinstance(values, dict) else None, dtype=np.float64)
-        if actions.ndim != 2 or actions.shape[1] != JOINTS + 1 or not np.isfinite(actions).all():
+        given = values.get("actions") if isinstance(values, dict) else None
+        try:
+            actions = np.asarray(given, dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            raise SalusError(
+                f"The openpi server at {self._address} gave actions that are no array of numbers ({error}); "
+                "name another server."
+            ) from None
+        if (
+            actions.ndim != 2
+            or not len(actions)
+            or actions.shape[1] != JOINTS + 1
+            or not np.isfinite(actions).all()
+        ):
             raise SalusError(
                 f"The openpi server at {self._address} gave actions of shape {actions.shape}, expected "
                 f"(T, {JOINTS + 1}) finite numbers (joints and hand, as DROID's); name another server."
@@ -211,18 +253,24 @@ def unpack(message: bytes | str) -> Any:
         SalusError: it is no message of openpi's wire.
     """
 
+    def plain(name: object) -> np.dtype[Any]:
+        # Bytes taken for objects would be pointers of the server's choice.
+        if not isinstance(name, str) or not _PLAIN.fullmatch(name):
+            raise ValueError(f"arrays of type {name!r}, expected numbers or booleans")
+        return np.dtype(name)
+
     def array(value: dict[Any, Any]) -> Any:
         if b"__ndarray__" in value:
-            return np.ndarray(buffer=value[b"data"], dtype=np.dtype(value[b"dtype"]), shape=value[b"shape"])
+            return np.ndarray(buffer=value[b"data"], dtype=plain(value[b"dtype"]), shape=value[b"shape"])
         if b"__npgeneric__" in value:
-            return np.dtype(value[b"dtype"]).type(value[b"data"])
+            return plain(value[b"dtype"]).type(value[b"data"])
         return value
 
     try:
         if isinstance(message, str):
             raise ValueError(message.strip().split("\n")[-1])
         return msgpack.unpackb(message, object_hook=array)
-    except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, msgpack.exceptions.UnpackException) as error:
         raise SalusError(f"The server does not speak openpi's protocol ({error}); name another.") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from salus_ros.cli.demonstrations import collect
 from salus_ros.cli.main import main
 from salus_ros.policy.registry import load_policy
 from salus_ros.policy.tinyvla import checkpoint
+from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
+from salus_ros.policy.tinyvla.finetuning import HeadTrainer
+from salus_ros.policy.tinyvla.model import TinyVla
+from salus_ros.policy.tinyvla.statistics import Statistics
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the cases of test/policy
 
@@ -39,6 +44,7 @@ def published(tmp_path_factory):
         "backbone": write_backbone(base / "backbone", of_case(cases, "two_views")),
         "fine_tune": write_case(base / "fine_tune", of_case(cases, "two_views")),
         "act": write_case(base / "act", of_case(cases, "act")),
+        "one_view": write_case(base / "one_view", of_case(cases, "one_view")),
     }
 
 
@@ -124,6 +130,80 @@ def test_what_does_not_go_with_adapters_is_told(published, demonstrations, tmp_p
     refused("other settings", tmp_path, 0.1, heads=2)
     (tmp_path / "heads.pt").write_bytes(b"half a file")
     refused("delete it to begin anew", tmp_path, 0.1)
+
+
+def fine_tune_of(sizes, source, folder):
+    """A fine-tune that takes states and gives actions of other sizes than those that are learned here."""
+    loaded = checkpoint.load(source)
+    config = TinyVlaConfig.of({**loaded.config.raw, **sizes})
+    state, actions = np.ones(config.state_dim, np.float32), np.ones(config.action_dim, np.float32)
+    statistics = Statistics(state, state, actions, actions, -actions, actions)
+    checkpoint.save(folder, TinyVla(config, (16, 32)), loaded.tokenizer, loaded.processor, statistics)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [
+        ({"state_dim": 9}, "states of 9 numbers and gives actions of 10, but heads are trained on 7 and 10"),
+        ({"action_dim": 8}, "states of 7 numbers and gives actions of 8"),
+    ],
+)
+def test_a_fine_tune_of_other_sizes_is_refused_before_its_features_are_computed(
+    published, demonstrations, tmp_path, capsys, sizes, reason
+):
+    init = fine_tune_of(sizes, published["fine_tune"], tmp_path / "init")
+    assert train(init, demonstrations, tmp_path / "out") == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fine_tune_whose_actions_never_changed_is_refused(published, demonstrations, tmp_path, capsys):
+    init = shutil.copytree(published["fine_tune"], tmp_path / "init")
+    statistics = pickle.loads((init / "dataset_stats.pkl").read_bytes())
+    statistics["action_max"][3] = statistics["action_min"][3]
+    (init / "dataset_stats.pkl").write_bytes(pickle.dumps(statistics))
+    assert train(init, demonstrations, tmp_path / "out") == 2
+    assert "actions whose number 3 never changed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fine_tune_of_one_view_is_given_one_camera_and_stays_one(
+    published, demonstrations, tmp_path, capsys
+):
+    assert train(published["one_view"], demonstrations, tmp_path / "out") == 2
+    assert "trained on one view, but the cameras are front, wrist" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert train(published["one_view"], demonstrations, tmp_path / "out", more=("--cameras", "wrist")) == 0
+    made = checkpoint.load(tmp_path / "out").config
+    assert (made.views_max, made.extensions.camera_names) == (1, ("wrist",))
+
+
+def test_widths_that_the_chunk_does_not_divide_into_are_refused_at_once(
+    published, demonstrations, tmp_path, capsys
+):
+    more = ("--widths", *["8"] * 6)
+    assert train(published["backbone"], demonstrations, tmp_path / "out", more=more) == 2
+    assert "6 widths needs chunks of a multiple of 32 steps" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_peft_adapters_are_refused_before_anything_is_computed(
+    published, demonstrations, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert train(published["backbone"], demonstrations, tmp_path / "out", more=("--lora", "4")) == 2
+    assert "pip install peft" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_without_enough_memory_is_told(published, demonstrations, tmp_path, capsys, monkeypatch):
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    monkeypatch.setattr(HeadTrainer, "step", out_of_memory)
+    assert train(published["backbone"], demonstrations, tmp_path) == 2
+    assert "The GPU's memory ran out (CUDA out of memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -32,7 +33,9 @@ class Policy:
         self.commitments = 0
         self.sequence = 0
         self.value = 0.0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.held: Callable[[], object] = lambda: None
+        """What the last inference that failed worked with, for as long as somebody holds it."""
 
     def reset(self, seed: int | None = None) -> None:
         self.resets.append(seed)
@@ -45,6 +48,8 @@ class Policy:
         self.begun.release()
         assert self.permission.acquire(timeout=WAIT_S)
         if self.error is not None:
+            batch = np.zeros(1)
+            self.held = weakref.ref(batch)
             raise self.error
         self.sequence += 1
         chunk = ActionChunk(
@@ -229,3 +234,71 @@ def test_memory_that_ran_out_is_a_fault_with_a_name(bench: Bench, error: Excepti
     bench.let_one_finish()
     assert bench.outputs == []
     assert "memory ran out" in bench.faults[0] and "fewer draws" in bench.faults[0]
+
+
+def test_memory_that_ran_out_is_no_longer_held_when_the_fault_is_told() -> None:
+    policy, told = Policy(), threading.Event()
+    held: list[object] = []
+
+    def on_fault(_: str) -> None:
+        held.append(policy.held())
+        told.set()
+
+    policy.error = MemoryError("no room")
+    policy.permission.release()
+    thread = InferenceThread(policy, lambda _: None, on_fault)
+    thread.submit(lambda: observation(1.0))
+    assert told.wait(WAIT_S), "no fault came"
+    thread.close()
+    assert held == [None], "what the inference worked with is still in memory"
+
+
+def test_an_inference_that_outlives_its_thread_s_end_is_thrown_away(bench: Bench) -> None:
+    bench.submit(1.0)
+    bench.wait_until_begun()
+    bench.thread.close(timeout_s=0.0)
+    bench.policy.permission.release()
+    bench.thread.close(timeout_s=WAIT_S)
+    assert bench.outputs == [] and bench.faults == []
+
+
+def test_a_policy_that_still_infers_is_not_given_a_second_thread(bench: Bench) -> None:
+    bench.submit(1.0)
+    bench.wait_until_begun()
+    bench.thread.close(timeout_s=0.0)
+    with pytest.raises(SalusError, match="still busy with an inference of before"):
+        InferenceThread(bench.policy, bench.outputs.append, bench.faults.append)
+    InferenceThread(Policy(), bench.outputs.append, bench.faults.append).close()  # another policy may
+    bench.policy.permission.release()
+    bench.thread.close(timeout_s=WAIT_S)
+    InferenceThread(bench.policy, bench.outputs.append, bench.faults.append).close()
+
+
+def _until_dead(thread: InferenceThread) -> str:
+    end_s = time.monotonic() + WAIT_S
+    while not (fault := thread.overdue(time.monotonic(), deadline_s=60.0)):
+        assert time.monotonic() < end_s, "nobody notices that the thread has died"
+        time.sleep(0.005)
+    return fault
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_a_policy_ends_is_a_fault_for_ever(bench: Bench) -> None:
+    bench.policy.error = SystemExit("a library wanted to go")
+    bench.policy.permission.release()
+    bench.submit(1.0)
+    assert "the inference thread has died (SystemExit: a library wanted to go)" in _until_dead(bench.thread)
+    assert "has died" in bench.thread.overdue(time.monotonic(), deadline_s=60.0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_in_telling_a_fault_is_one(bench: Bench) -> None:
+    def cannot_tell(fault: str) -> None:
+        raise RuntimeError(f"nobody hears of {fault}")
+
+    policy = Policy()
+    policy.error = ValueError("camera front is missing")
+    policy.permission.release()
+    thread = InferenceThread(policy, bench.outputs.append, cannot_tell)
+    thread.submit(lambda: observation(1.0))
+    assert "has died (RuntimeError: nobody hears of" in _until_dead(thread)

@@ -82,3 +82,29 @@ def test_a_camera_that_was_not_recorded_is_named(tmp_path, arm):
 def test_a_folder_of_something_else_is_told(tmp_path, arm):
     with pytest.raises(SalusError, match="neither a store"):
         list(source(tmp_path, arm).clips())
+
+
+def test_cameras_that_were_never_in_step_are_told(tmp_path, arm):
+    episode = make_episode(1)
+    late = replace(episode.frames["front"], stamp_s=episode.frames["front"].stamp_s + 100.0)
+    path = stored(tmp_path / "s", replace(episode, frames={**episode.frames, "wrist": late}))
+    with pytest.raises(SalusError, match=r"episode 0 of .* no frame whose views lie within 0.05 s"):
+        list(source(path, arm, ("front", "wrist")).clips())
+
+
+def test_arrays_of_something_else_are_no_demonstration(tmp_path, arm):
+    np.savez(tmp_path / "other.npz", state=np.zeros(3))
+    with pytest.raises(SalusError, match=r"other.npz is no demonstration \(it has no 'succeeded'\)"):
+        list(source(tmp_path, arm).clips())
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half of one", None])
+def test_a_broken_demonstration_is_told(tmp_path, arm, content):
+    path = tmp_path / "broken.npz"
+    if content is None:
+        np.save(tmp_path / "one_array.npy", np.zeros(3))
+        (tmp_path / "one_array.npy").rename(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(SalusError, match=r"broken.npz cannot be read"):
+        list(source(tmp_path, arm).clips())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from salus_ros.cli.main import main
 from salus_ros.policy.registry import load_policy
@@ -218,6 +219,12 @@ def _stats(**arrays: object) -> Callable[[Path], None]:
     return edit
 
 
+def _another_word(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens([f"word{n}" for n in range(433 - tokenizer.get_vocab_size())])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def _lost_shard(folder: Path) -> None:
     shard(folder, "model.safetensors")
     (folder / "model-00002-of-00002.safetensors").unlink()
@@ -228,6 +235,32 @@ def _shard_elsewhere(folder: Path) -> None:
     _edit("model.safetensors.index.json", lambda raw: raw["weight_map"].update(a="../b.safetensors"))(folder)
 
 
+def _adapter(change: Callable[[dict, str], object]) -> Callable[[Path], None]:
+    """Changes the adapter's tensors; the second argument is the name of the first factor A."""
+
+    def edit(folder: Path) -> None:
+        path = next(folder.rglob("adapter_model.bin"))
+        tensors = torch.load(path, weights_only=True)
+        change(tensors, min(name for name in tensors if ".lora_A." in name))
+        torch.save(tensors, path)
+
+    return edit
+
+
+def _without_factor(letter: str) -> Callable[[Path], None]:
+    return _adapter(lambda tensors, name: tensors.pop(name.replace("lora_A", f"lora_{letter}")))
+
+
+def _added_to_adapter(name: str) -> Callable[[Path], None]:
+    return _adapter(lambda tensors, _: tensors.update({f"base_model.model.{name}": torch.zeros(4)}))
+
+
+def _factor_among_the_rest(folder: Path) -> None:
+    path = next(folder.rglob("non_lora_trainables.bin"))
+    tensors = torch.load(path, weights_only=True)
+    torch.save({**tensors, "base_model.model.gpt_neox.a.lora_A.weight": torch.zeros(4)}, path)
+
+
 def _config(**values: object) -> Callable[[Path], None]:
     return _edit("config.json", lambda raw: raw.update(values))
 
@@ -236,9 +269,19 @@ def _tower(**values: object) -> Callable[[Path], None]:
     return _edit("config.json", lambda raw: raw["vision_config"]["vision_tower"].update(values))
 
 
+def _projector(**values: object) -> Callable[[Path], None]:
+    return _edit("config.json", lambda raw: raw["vision_config"]["mm_projector"].update(values))
+
+
+def _processor(**values: object) -> Callable[[Path], None]:
+    return _edit("preprocessor_config.json", lambda raw: raw.update(values))
+
+
 def _without(name: str, key: str) -> Callable[[Path], None]:
     return _edit(name, lambda raw: raw.pop(key))
 
+
+FIRST_OF_UNET = "down_modules.0.0.blocks.0.block.0.weight"
 
 BROKEN = {
     "no configuration": ("whole", _remove("config.json"), "config.json"),
@@ -246,8 +289,21 @@ BROKEN = {
     "configuration a list": ("whole", _write("config.json", b"[]"), "model_type"),
     "a key missing": ("whole", _without("config.json", "num_attention_heads"), "num_attention_heads"),
     "chunk size missing": ("whole", _without("config.json", "chunk_size"), "chunk_size"),
+    "a chunk that never ends": ("whole", _config(chunk_size=10**12), "chunk_size"),
     "vision missing": ("whole", _without("config.json", "vision_config"), "vision_tower"),
     "a key of another type": ("whole", _config(hidden_size="x"), "hidden_size"),
+    "a size that no memory has": ("whole", _config(vocab_size=10**12), r"expected \(1000000000000, 32\)"),
+    "a size that no tensor can have": ("whole", _config(intermediate_size=10**18), "cannot be built"),
+    "more layers than tensors": ("whole", _config(num_hidden_layers=10**9), "1000000000 layers, but"),
+    "more members than tensors": (
+        "whole", _config(salus={"members": 10**9}), "1000000000 members, but"
+    ),
+    "a projector of too many layers": (
+        "whole", _projector(mm_projector_type="mlp999999x_gelu"), "mm_projector"
+    ),
+    "act with a state of words": ("act", _config(state_dim="seven"), "'seven'.*'state_dim'"),
+    "act with a state of nothing": ("act", _config(state_dim=None), "'state_dim'"),
+    "act with a state of many": ("act", _config(state_dim=[7]), "'state_dim'"),
     "an unknown head": ("whole", _config(action_head_type="fc"), "'fc'"),
     "an unknown activation": ("whole", _config(hidden_act="zap"), "zap"),
     "heads that do not divide": ("whole", _config(num_attention_heads=5), "no multiple"),
@@ -279,9 +335,21 @@ BROKEN = {
     "no tokenizer": ("whole", _remove("tokenizer.json"), "tokenizer.json"),
     "a broken tokenizer": ("whole", _write("tokenizer.json", b"{}"), "tokenizer.json"),
     "no image processor": ("whole", _remove("preprocessor_config.json"), "preprocessor_config.json"),
-    "an image processor of another size": (
-        "whole", _edit("preprocessor_config.json", lambda raw: raw.update(size=99)), "99 px"
+    "a tokenizer of more words": ("whole", _another_word, "up to number 432, .* knows 432"),
+    "a U-Net of single numbers": (
+        "whole",
+        _tensors(lambda t: t.update({f"embed_out.{FIRST_OF_UNET}": torch.tensor(1.0)})),
+        "channels",
     ),
+    "an image processor of another size": ("whole", _processor(size=99), "99 px"),
+    "an image processor of a list of sizes": ("whole", _processor(size=[28, 28]), "size"),
+    "an image processor of no size": ("whole", _processor(size={}), "size"),
+    "an image processor of two colours": ("whole", _processor(image_mean=[0.5, 0.5]), "image_mean"),
+    "an image processor that divides by zero": ("whole", _processor(image_std=[1, 0, 1]), "image_std"),
+    "an image processor of numbers that are none": (
+        "whole", _processor(image_std=[1, 1, float("nan")]), "image_std"
+    ),
+    "an unknown resampling": ("whole", _processor(resample=9), "resample"),
     "no statistics": ("whole", _remove("dataset_stats.pkl"), "no units"),
     "statistics that run code": (
         "whole", _write("dataset_stats.pkl", pickle.dumps({"qpos_mean": _Evil()})), "refused"
@@ -290,6 +358,9 @@ BROKEN = {
     "statistics of another robot": ("whole", _stats(qpos_mean=np.zeros(6, np.float32)), "another"),
     "statistics of objects": ("whole", _stats(qpos_mean=np.array([None] * 7)), "another training run"),
     "deviations of zero": ("whole", _stats(qpos_std=np.zeros(7, np.float32)), "above 0"),
+    "ranges that end before they begin": (
+        "whole", _stats(action_max=np.full(10, -1e9, np.float32)), "action_max below its action_min"
+    ),
     "truncated statistics": ("whole", _cut("dataset_stats.pkl"), "refused"),
     "a LoRA without the other weights": ("lora", _remove("non_lora_trainables.bin"), "non_lora_trainables"),
     "a LoRA without its adapter": ("lora", _remove("adapter_model.bin"), "adapter_model"),
@@ -297,6 +368,31 @@ BROKEN = {
     "a truncated LoRA": ("lora", _cut("non_lora_trainables.bin"), "refused"),
     "a LoRA of another kind": (
         "lora", _edit("adapter_config.json", lambda raw: raw.update(use_dora=1)), "use_dora"
+    ),
+    "a LoRA of another rank": (
+        "lora", _edit("adapter_config.json", lambda raw: raw.update(r=8)), "says rank 8"
+    ),
+    "LoRA factors that do not multiply": (
+        "lora", _adapter(lambda tensors, name: tensors.update({name: tensors[name][:3]})), "factors of shapes"
+    ),
+    "a LoRA factor that is no matrix": (
+        "lora", _adapter(lambda tensors, name: tensors.update({name: tensors[name][0]})), "factors of shapes"
+    ),
+    "a LoRA factor without the second": ("lora", _without_factor("B"), r"lacks the tensor .*lora_B"),
+    "a LoRA factor without the first": ("lora", _without_factor("A"), r"lacks the tensor .*lora_A"),
+    "a LoRA on an embedding": (
+        "lora", _added_to_adapter("gpt_neox.embed_in.lora_embedding_A"), "no part of plain LoRA"
+    ),
+    "a LoRA with biases": (
+        "lora", _added_to_adapter("gpt_neox.layers.0.attention.dense.bias"), "no part of plain LoRA"
+    ),
+    "a LoRA that saved whole modules": (
+        "lora", _added_to_adapter("embed_out.modules_to_save.combine.bias"), "no part of plain LoRA"
+    ),
+    "a LoRA whose other weights hold a factor": (
+        "lora",
+        _factor_among_the_rest,
+        "unexpected tensors, the first gpt_neox.a.lora_A",
     ),
     "a LoRA without its rank": ("lora", _without("adapter_config.json", "r"), "lora_alpha"),
 }  # fmt: skip

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 from websockets.sync.server import serve
@@ -33,7 +36,10 @@ class Server:
     def __init__(self) -> None:
         self.seen: list[dict] = []
         self.answer: object = {"actions": np.tile(np.r_[np.full(7, 0.1), 1.0], (10, 1))}
+        self.answers: Iterator[object] | None = None
+        """Given one after the other instead of ``answer``."""
         self.silent = threading.Event()
+        self.delay_s = 0.0
         self._server = serve(self._talk, "127.0.0.1", 0, compression=None)
         self.port = self._server.socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -43,8 +49,10 @@ class Server:
         connection.send(pack({"model": "stand-in"}))
         for message in connection:
             self.seen.append(unpack(message))
+            answer = self.answer if self.answers is None else next(self.answers)
+            time.sleep(self.delay_s)
             if not self.silent.is_set():
-                connection.send(self.answer if isinstance(self.answer, str) else pack(self.answer))
+                connection.send(answer if isinstance(answer, str) else pack(answer))
 
     def close(self) -> None:
         self._server.shutdown()
@@ -104,6 +112,10 @@ def test_openpi_positions_and_draws(server):
         ("Traceback\nValueError: no such key", "no such key"),
         ({"actions": np.zeros((10, 4))}, r"shape \(10, 4\)"),
         ({"actions": np.full((10, 8), np.nan)}, "finite"),
+        ({"actions": np.zeros((0, 8))}, r"shape \(0, 8\)"),
+        ({"actions": [["left"] * 8] * 10}, "no array of numbers"),
+        ({"actions": [[0.0] * 8, [0.0] * 7]}, "no array of numbers"),
+        ({"actions": {"left": 1}}, "no array of numbers"),
         ({}, "shape"),
     ],
 )
@@ -116,9 +128,35 @@ def test_an_answer_that_cannot_be_used_is_told_and_the_next_one_works(server, an
     assert policy.act(observation()).sequence == 0
 
 
+@pytest.mark.parametrize(
+    "dtype", ["|O", "O", "<U4", "|S4", "|V8", "i4,O", "<M8[s]", "(2,)<f4", 7, None, "f9"]
+)
+@pytest.mark.parametrize("kind", [b"__ndarray__", b"__npgeneric__"])
+def test_only_numbers_and_booleans_are_unpacked(kind, dtype):
+    """Bytes of the server that were taken for objects would be used as pointers."""
+    message = msgpack.packb({kind: True, b"data": bytes(8), b"dtype": dtype, b"shape": [1]})
+    with pytest.raises(SalusError, match="does not speak openpi's protocol"):
+        unpack(message)
+
+
+def test_draws_of_different_lengths_are_told(server):
+    policy = openpi(server, "?draws=2")
+    server.answers = iter([{"actions": np.zeros((steps, 8))} for steps in (10, 9)])
+    with pytest.raises(SalusError, match="chunks of 10, 9 actions"):
+        policy.act(observation())
+
+
 def test_a_silent_server_is_told(server):
-    policy = openpi(server, "?timeout_s=0.2")
+    policy = openpi(server, "?timeout_s=0.2&first_timeout_s=0.2")
     server.silent.set()
+    with pytest.raises(SalusError, match="did not answer"):
+        policy.act(observation())
+
+
+def test_a_server_may_compile_before_its_first_answer_and_not_before_a_later_one(server):
+    policy = openpi(server, "?timeout_s=0.2")
+    server.delay_s = 0.6
+    assert policy.act(observation()).sequence == 0
     with pytest.raises(SalusError, match="did not answer"):
         policy.act(observation())
 

@@ -28,14 +28,13 @@ class ActLoss:
 
 
 def _positions(length: int, width: int, like: Tensor) -> Tensor:
-    """Sines and cosines of places, (length, width)."""
-    place = torch.arange(length, dtype=like.dtype, device=like.device)[:, None]
-    rate = torch.exp(
-        torch.arange(0, width, 2, dtype=like.dtype, device=like.device) * (-math.log(10000.0) / width)
-    )
-    table = torch.zeros(length, width, dtype=like.dtype, device=like.device)
+    """Sines and cosines of places, (length, width), computed in float32: 16 bits cannot count to 257."""
+    place = torch.arange(length, dtype=torch.float32, device=like.device)[:, None]
+    column = torch.arange(0, width, 2, dtype=torch.float32, device=like.device)
+    rate = torch.exp(column * (-math.log(10000.0) / width))
+    table = torch.zeros(length, width, dtype=torch.float32, device=like.device)
     table[:, 0::2], table[:, 1::2] = torch.sin(place * rate), torch.cos(place * rate)
-    return table
+    return table.to(like.dtype)
 
 
 def _position_table(length: int, width: int) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -20,11 +21,12 @@ from salus_ros.policy.tinyvla.backbone import Attention
 from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
 from salus_ros.policy.tinyvla.layout import OF_HEADS, STATISTICS, WEIGHTS, Layout, locate
 from salus_ros.policy.tinyvla.model import LlavaPythia, TinyVla, TinyVlaAct
-from salus_ros.policy.tinyvla.naming import from_published, to_published
+from salus_ros.policy.tinyvla.naming import check_shapes, from_published, to_published
 from salus_ros.policy.tinyvla.preprocessing import ImageProcessor
 from salus_ros.policy.tinyvla.statistics import Statistics, read_statistics, write_statistics
 
 Policy = TinyVla | TinyVlaAct
+_Model = TypeVar("_Model", bound=LlavaPythia)
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,10 @@ def load(folder: Path, attention: Attention = "sdpa") -> Checkpoint:
     layout = locate(folder)
     path = layout.need("config.json", "copy it from the training run")
     config, tensors = TinyVlaConfig.read(path), layout.tensors()
-    model = _build(config, tensors, layout.folder, attention)
-    from_published(model, tensors, str(layout.folder))
-    model.eval().requires_grad_(False)
+    model = _filled(partial(_build, config, tensors, layout.folder, attention), config, tensors, layout)
     return Checkpoint(
         model=model,
-        tokenizer=_read_tokenizer(layout),
+        tokenizer=_read_tokenizer(layout, config),
         processor=_read_processor(layout, model),
         statistics=read_statistics(layout, model.config),
         hash=hash_of_files(*layout.weights, path),
@@ -110,10 +110,38 @@ def load_backbone(folder: Path, attention: Attention = "sdpa") -> Backbone:
             "backbone; start from the checkpoint that it was trained from."
         )
     bare = {name: tensor for name, tensor in layout.tensors().items() if not name.startswith(OF_HEADS)}
-    model = LlavaPythia(config, attention)
-    from_published(model, bare, str(layout.folder))
+    model = _filled(partial(LlavaPythia, config, attention), config, bare, layout)
+    return Backbone(model, _read_tokenizer(layout, config), _read_processor(layout, model), layout)
+
+
+def _filled(
+    build: Callable[[], _Model], config: TinyVlaConfig, tensors: Mapping[str, Tensor], layout: Layout
+) -> _Model:
+    """The model with the tensors in it. Memory is asked for only once their shapes are the configuration's:
+    that of a broken one may ask for more than there is.
+    """
+    where = str(layout.folder)
+    act = (config.act.enc_layers, config.act.dec_layers) if config.act else ()
+    layers = max(config.language.num_hidden_layers, config.vision_tower.num_hidden_layers, *act)
+    for count, what in ((layers, "layers"), (config.extensions.members, "members")):
+        if count > len(tensors):
+            raise SalusError(
+                f"{where}: config.json says {count} {what}, but there are {len(tensors)} tensors in all; "
+                "config and weights do not belong together."
+            )
+    try:
+        with torch.device("meta"):
+            outline = build()
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise SalusError(
+            f"{where}: config.json describes a model that cannot be built ({reason}); copy it again."
+        ) from None
+    check_shapes(outline, tensors, where)
+    model = build()
+    from_published(model, tensors, where)
     model.eval().requires_grad_(False)
-    return Backbone(model, _read_tokenizer(layout), _read_processor(layout, model), layout)
+    return model
 
 
 def _build(
@@ -147,7 +175,7 @@ def head_widths(tensors: Mapping[str, Tensor]) -> list[int]:
     """Channel widths of the U-Net, read from the shapes."""
     widths: list[int] = []
     while (name := f"embed_out.down_modules.{len(widths)}.0.blocks.0.block.0.weight") in tensors:
-        widths.append(int(tensors[name].shape[0]))
+        widths.append(int(tensors[name].shape[0]) if tensors[name].dim() else 0)
     if not widths or any(width % 8 or not width for width in widths):
         raise SalusError(
             f"The U-Net has channels {widths}, expected multiples of 8; the checkpoint is incomplete, "
@@ -156,12 +184,19 @@ def head_widths(tensors: Mapping[str, Tensor]) -> list[int]:
     return widths
 
 
-def _read_tokenizer(layout: Layout) -> Tokenizer:
+def _read_tokenizer(layout: Layout, config: TinyVlaConfig) -> Tokenizer:
     path = layout.need("tokenizer.json", "copy it from the backbone that was fine-tuned")
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises its errors as plain exceptions
         raise SalusError(f"{path} cannot be read ({error}); copy the checkpoint again.") from None
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= config.language.vocab_size:
+        raise SalusError(
+            f"{path} has tokens up to number {highest}, but the language model knows "
+            f"{config.language.vocab_size}; it belongs to another checkpoint."
+        )
+    return tokenizer
 
 
 def _read_processor(layout: Layout, model: LlavaPythia) -> ImageProcessor:

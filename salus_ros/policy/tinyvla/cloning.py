@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,13 @@ from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats, Floats32, Image
 
 STATE_DIM = 7
+ACTION_DIM = 10
 SKEW_MAX_S = 0.05
 """Views of one frame lie no farther apart."""
+_OF_DEMONSTRATION: Final = (
+    "succeeded", "instruction", "joint_position_rad", "gripper_opening_m",
+    "label_position_m", "label_rotation", "label_opening_m",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,9 @@ class Source:
                 "`salus collect`, `salus bag to-zarr` or `salus train-policy` wrote."
             )
         for file in files:
-            with np.load(file) as stored:
-                if bool(stored["succeeded"]):
-                    yield self._of_demonstration(file, {name: stored[name] for name in stored.files})
+            stored = _read_demonstration(file)
+            if bool(stored["succeeded"]):
+                yield self._of_demonstration(file, stored)
 
     def _of_episode(self, index: int, episode: Episode) -> Clip:
         name = f"episode {index} of {self.path}"
@@ -88,6 +95,11 @@ class Source:
             if max(times) - min(times) <= SKEW_MAX_S and robot.stamp_s[0] <= stamp_s <= robot.stamp_s[-1]:
                 rows.append(row)
                 views.append(nearest)
+        if not rows:
+            raise SalusError(
+                f"{name} has no frame whose views lie within {SKEW_MAX_S} s of each other while joint states "
+                "were recorded; record the cameras in step, or name one of them."
+            )
         stamps = first.stamp_s[rows]
         when = stamps[:, None] + self.period_s * np.arange(1, self.chunk + 1)
         joints = _interpolated(when, robot.stamp_s, robot.joint_position_rad)
@@ -134,6 +146,21 @@ class Source:
     def _state(self, position_rad: Floats, opening_m: Floats) -> Floats32:
         still = np.zeros_like(position_rad)
         return actions.tool_state(self.arm, position_rad, still, opening_m, STATE_DIM).astype(np.float32)
+
+
+def _read_demonstration(file: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with np.load(file) as opened:
+            stored = {name: opened[name] for name in opened.files}
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile) as error:
+        raise SalusError(f"The demonstration {file} cannot be read ({error}); collect it again.") from None
+    missing = [name for name in _OF_DEMONSTRATION if name not in stored]
+    if missing:
+        raise SalusError(
+            f"{file} is no demonstration (it has no {missing[0]!r}); give a folder that "
+            "holds what `salus train-policy` collected, and nothing else."
+        )
+    return stored
 
 
 def _interpolated(when_s: Floats, stamp_s: Floats, values: Floats) -> Floats:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,11 @@ from salus_ros.errors import SalusError
 Head = Literal["droid_diffusion", "act"]
 MemberPart = Literal["last_block", "head", "adapter"]
 """What each ensemble member has for itself."""
+
+
+CHUNK_MAX: Final = 1024
+"""Steps of a diffused chunk, far above any published one (16 to 50). No tensor's shape says how many there
+are, and memory is asked for by their number."""
 
 
 class Extensions(BaseModel):
@@ -154,7 +159,7 @@ class VisionTower(_Section):
 class Projector(_Section):
     """``vision_config.mm_projector``."""
 
-    mm_projector_type: str = Field("linear", pattern=r"^(linear|identity|mlp[1-9]\d*x_gelu)$")
+    mm_projector_type: str = Field("linear", pattern=r"^(linear|identity|mlp[1-9]\d?x_gelu)$")
     mm_hidden_size: int = Field(768, ge=1)
     hidden_size: int = Field(2560, ge=1)
 
@@ -177,7 +182,11 @@ class ActHead(_Section):
 class _Actions(_Section):
     action_dim: int = Field(ge=1)
     state_dim: int = Field(ge=1)
-    chunk_size: int = Field(ge=1)
+    chunk_size: int = Field(ge=1, le=CHUNK_MAX)
+
+
+class _State(_Section):
+    state_dim: int = Field(7, ge=1)
 
 
 _Checked = TypeVar("_Checked", bound=BaseModel)
@@ -280,11 +289,10 @@ def _action_sizes(raw: Mapping[str, Any], head: Head | None, where: str) -> dict
         nested = raw.get("act")
         act = _check(ActHead, nested.get("act") if isinstance(nested, dict) else None, f"{where}: act.act")
         # The released ACT head knows states of seven numbers only; the tensors' shapes have the last word.
-        state_dim = int(raw.get("state_dim", 7))
         return {
             "act": act,
             "action_dim": act.action_dim,
-            "state_dim": state_dim,
+            "state_dim": _check(_State, raw, where).state_dim,
             "chunk_size": act.chunk_size,
         }
     if head == "droid_diffusion":

@@ -59,22 +59,38 @@ class FeatureCache:
         origin.write_text(text)
 
     def of(self, backbone: Backbone, clips: Iterable[Clip]) -> Iterator[Features]:
-        """The features of each clip, computed where they are not there yet."""
+        """The features of each clip, computed where they are not there yet or are of another clip."""
         for index, clip in enumerate(clips):
             path, seen = self._folder / f"{index}.npz", self._folder / f"{index}.npy"
-            if not path.exists():
+            features = {
+                "instruction": np.array(clip.instruction),
+                "state": clip.state,
+                "actions": clip.actions,
+                "is_pad": clip.is_pad,
+            }
+            if not _holds(path, features):
+                path.unlink(missing_ok=True)
                 np.save(seen, _SEEN[self._kind](backbone, clip))
                 unfinished = path.with_suffix(".part.npz")
-                np.savez(unfinished, state=clip.state, actions=clip.actions, is_pad=clip.is_pad)
+                np.savez(unfinished, allow_pickle=False, **features)
                 unfinished.rename(path)
-            with np.load(path) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            yield Features(np.load(seen, mmap_mode="r"), clip.instruction, **arrays)
+            yield Features(
+                np.load(seen, mmap_mode="r"), clip.instruction, clip.state, clip.actions, clip.is_pad
+            )
+
+
+def _holds(path: Path, features: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether the file is of this clip: data may have been collected anew in the same place."""
+    if not path.exists():
+        return False
+    with np.load(path) as stored:
+        return all(name in stored and np.array_equal(stored[name], array) for name, array in features.items())
 
 
 def embedded_prompt(backbone: Backbone, instruction: str) -> Text:
     """The prompt of an instruction as the language model reads it, for one frame."""
-    ids = preprocessing.prompt_ids(backbone.tokenizer, preprocessing.prompt(instruction))
+    text = preprocessing.prompt(instruction, training_form=backbone.config.extensions.training_prompt)
+    ids = preprocessing.prompt_ids(backbone.tokenizer, text)
     return backbone.model.text(torch.tensor([ids], device=backbone.device))
 
 

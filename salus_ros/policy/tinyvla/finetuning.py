@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from salus_ros.errors import SalusError
 from salus_ros.policy.tinyvla import checkpoint, lora
+from salus_ros.policy.tinyvla.cloning import ACTION_DIM, STATE_DIM
 from salus_ros.policy.tinyvla.configuration import TinyVlaConfig
 from salus_ros.policy.tinyvla.features import Features
 from salus_ros.policy.tinyvla.model import PUBLISHED_WIDTHS, TinyVla
@@ -75,10 +76,15 @@ def configuration(backbone: TinyVlaConfig, settings: HeadSettings) -> TinyVlaCon
         "camera_names": list(settings.cameras),
         "action_period_s": settings.period_s,
     }
-    head = {"action_head_type": "droid_diffusion", "action_dim": 10, "chunk_size": settings.chunk}
-    return TinyVlaConfig.of(
-        {**backbone.raw, **head, "state_dim": 7, "concat": "token_cat", "salus": extensions}
-    )
+    head = {
+        "action_head_type": "droid_diffusion",
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "chunk_size": settings.chunk,
+    }
+    # One view is not joined to another, and what a checkpoint of one says of that stays.
+    views = {"concat": "token_cat"} if len(settings.cameras) > 1 else {}
+    return TinyVlaConfig.of({**backbone.raw, **head, **views, "salus": extensions})
 
 
 class Trunk(Protocol):

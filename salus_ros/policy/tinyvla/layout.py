@@ -35,6 +35,7 @@ _WHOLE: Final = (WEIGHTS, f"{WEIGHTS}.index.json", "pytorch_model.bin", "pytorch
 _ADAPTERS: Final = ("adapter_model.safetensors", ADAPTER)
 OF_HEADS: Final = ("embed_out.", "proj_to_action.", "auxiliary.", "members.", "gpt_neox.adapter.")
 """How the names of tensors begin that a backbone has not, or not as a policy has them."""
+_FACTOR: Final = re.compile(r"\.lora_[AB]\.")
 _STEP: Final = re.compile(r"checkpoint-(\d+)")
 _AGAIN: Final = "copy the checkpoint again"
 
@@ -121,10 +122,15 @@ class Layout:
             # The run has a head of its own; the backbone's is of a language model, or of an earlier policy.
             tensors |= {name: tensor for name, tensor in found.items() if not name.startswith(OF_HEADS)}
         for part in others:
-            tensors |= {_bare(name): tensor for name, tensor in part.items() if "lora" not in name}
-        for name in sorted(adapter):
-            if ".lora_A." in name:
-                _merge(tensors, adapter, name, scale, self.folder)
+            tensors |= {_bare(name): tensor for name, tensor in part.items()}
+        unknown = [name for name in adapter if not _FACTOR.search(name)]
+        if unknown:
+            raise SalusError(
+                f"{self.weights[0]} holds {len(unknown)} tensors that are no part of plain LoRA, the first "
+                f"{min(unknown)}; merge the adapter with peft and give the merged checkpoint."
+            )
+        for name in sorted({_FACTOR.sub(".lora_A.", name) for name in adapter}):
+            _merge(tensors, adapter, name, rank, scale, self.folder)
         return tensors
 
 
@@ -214,17 +220,26 @@ def _bare(name: str) -> str:
 
 
 def _merge(
-    tensors: dict[str, Tensor], adapter: dict[str, Tensor], name_a: str, scale: float, folder: Path
+    tensors: dict[str, Tensor],
+    adapter: dict[str, Tensor],
+    name_a: str,
+    rank: int,
+    scale: float,
+    folder: Path,
 ) -> None:
     name_b = name_a.replace(".lora_A.", ".lora_B.")
     target = re.sub(r"\.lora_A\.(default\.)?", ".", _bare(name_a))
-    if name_b not in adapter or target not in tensors:
-        lacking = target if name_b in adapter else name_b
-        raise SalusError(f"{folder} adapts a layer, but lacks the tensor {lacking}; {_AGAIN}.")
-    change = (adapter[name_b].float() @ adapter[name_a].float()) * scale
-    if change.shape != tensors[target].shape:
+    lacking = [
+        name for name, held in ((name_a, adapter), (name_b, adapter), (target, tensors)) if name not in held
+    ]
+    if lacking:
+        raise SalusError(f"{folder} adapts a layer, but lacks the tensor {lacking[0]}; {_AGAIN}.")
+    a, b, weight = adapter[name_a], adapter[name_b], tensors[target]
+    rows, columns = weight.shape if weight.dim() == 2 else (0, 0)
+    if a.shape != (rank, columns) or b.shape != (rows, rank):
         raise SalusError(
-            f"{folder}: the adapter of {target} has shape {tuple(change.shape)}, expected "
-            f"{tuple(tensors[target].shape)}; adapter and other weights do not belong together."
+            f"{folder}: the adapter of {target} has factors of shapes {tuple(a.shape)} and {tuple(b.shape)}, "
+            f"but {ADAPTER_CONFIG} says rank {rank} and the layer has shape {tuple(weight.shape)}; they do "
+            "not belong together."
         )
-    tensors[target] = tensors[target].float() + change
+    tensors[target] = weight.float() + (b.float() @ a.float()) * scale

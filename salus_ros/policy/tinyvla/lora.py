@@ -34,19 +34,30 @@ _ADAPTED: Final = (
 _PREFIX: Final = "base_model.model."
 
 
+def need_peft() -> None:
+    """Find out whether adapters can be trained here.
+
+    Raises:
+        SalusError: peft is not installed.
+    """
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise SalusError(
+            f"Adapters need the library peft, which cannot be imported ({error}); install it (pip install "
+            "peft), or leave out --lora."
+        ) from None
+
+
 def adapt(model: LlavaPythia, rank: int) -> None:
     """Put adapters beside every linear layer of the language model, in place; nothing else stays trainable.
 
     Raises:
         SalusError: peft is not installed.
     """
-    try:
-        from peft import inject_adapter_in_model
-    except ImportError as error:
-        raise SalusError(
-            f"Adapters need the library peft, which cannot be imported ({error}); install it (pip install "
-            "peft), or leave out --lora."
-        ) from None
+    need_peft()
+    from peft import inject_adapter_in_model
+
     inject_adapter_in_model(_configuration(model, rank), model)
 
 

@@ -62,41 +62,51 @@ def to_published(model: LlavaPythia) -> dict[str, Tensor]:
     return out
 
 
-def from_published(model: LlavaPythia, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load parameters saved under published names into ``model``; nothing may be missing or left over.
+def check_shapes(model: LlavaPythia, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Hold tensors under published names against a model, which may be on the ``meta`` device.
 
     Raises:
-        SalusError: a tensor is missing, unexpected, of another shape, no floats, or not finite; the
-            model is then as it was.
+        SalusError: a tensor is missing, unexpected, or of another shape.
     """
     left = {name for name in tensors if not _IGNORED.fullmatch(name)}
-    state: dict[str, Tensor] = {}
     for name, parameter in model.state_dict().items():
         names = published_names(model, name)
         shape = (parameter.shape[0] // len(names), *parameter.shape[1:])
         for key in names:
-            _check(tensors, key, shape, where)
-        state[name] = torch.cat([tensors[key].to(parameter.dtype) for key in names])
+            if key not in tensors:
+                raise SalusError(
+                    f"{where} lacks the tensor {key}; the checkpoint is incomplete, copy it again."
+                )
+            if tuple(tensors[key].shape) != shape:
+                raise SalusError(
+                    f"{where}: {key} has shape {tuple(tensors[key].shape)}, expected {shape} "
+                    "from config.json; config and weights do not belong together."
+                )
         left -= set(names)
     if left:
         raise SalusError(
             f"{where} holds {len(left)} unexpected tensors, the first {min(left)}; it is not a TinyVLA "
             "checkpoint of this configuration."
         )
+
+
+def from_published(model: LlavaPythia, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load parameters saved under published names into ``model``; nothing may be missing or left over.
+
+    Raises:
+        SalusError: as ``check_shapes``, or a tensor holds no floats or none that are finite; the model is
+            then as it was.
+    """
+    check_shapes(model, tensors, where)
+    state: dict[str, Tensor] = {}
+    for name, parameter in model.state_dict().items():
+        names = published_names(model, name)
+        for key in names:
+            tensor = tensors[key]
+            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+                raise SalusError(
+                    f"{where}: {key} holds {tensor.dtype} values that are not all finite floats; "
+                    "copy the checkpoint again."
+                )
+        state[name] = torch.cat([tensors[key].to(parameter.dtype) for key in names])
     model.load_state_dict(state)
-
-
-def _check(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], where: str) -> None:
-    if name not in tensors:
-        raise SalusError(f"{where} lacks the tensor {name}; the checkpoint is incomplete, copy it again.")
-    tensor = tensors[name]
-    if tuple(tensor.shape) != shape:
-        raise SalusError(
-            f"{where}: {name} has shape {tuple(tensor.shape)}, expected {shape} "
-            "from config.json; config and weights do not belong together."
-        )
-    if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-        raise SalusError(
-            f"{where}: {name} holds {tensor.dtype} values that are not all finite floats; "
-            "copy the checkpoint again."
-        )

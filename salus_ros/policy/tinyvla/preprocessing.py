@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image as PilImage
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
@@ -53,6 +54,24 @@ def centre_crop(views: Tensor) -> Tensor:
     )
 
 
+_Mean = Annotated[float, Field(allow_inf_nan=False)]
+_Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Published(BaseModel):
+    """The keys of a ``preprocessor_config.json`` that decide what is computed."""
+
+    size: int = Field(ge=1)
+    image_mean: tuple[_Mean, _Mean, _Mean]
+    image_std: tuple[_Deviation, _Deviation, _Deviation]
+    resample: int = Field(3, ge=0, le=max(PilImage.Resampling))
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _side(cls, size: object) -> object:
+        return size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+
+
 @dataclass(frozen=True)
 class ImageProcessor:
     """Pads to a square, resizes bicubically and normalises, as the CLIP processor does."""
@@ -66,16 +85,17 @@ class ImageProcessor:
     def read(cls, path: Path) -> ImageProcessor:
         """Read a ``preprocessor_config.json``."""
         try:
-            raw = json.loads(path.read_text())
-            size = raw["size"]
-            side = size if isinstance(size, int) else size.get("shortest_edge", size.get("height"))
-            return cls(
-                int(side), tuple(raw["image_mean"]), tuple(raw["image_std"]), int(raw.get("resample", 3))
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            given = _Published.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
             raise SalusError(
-                f"{path} is not a CLIP preprocessor configuration ({error!r}); copy the checkpoint again."
+                f"{path} is not a CLIP preprocessor configuration ({where}: {first['msg']}); "
+                "copy the checkpoint again."
             ) from None
+        except OSError as error:
+            raise SalusError(f"{path} cannot be read ({error}); copy the checkpoint again.") from None
+        return cls(given.size, given.image_mean, given.image_std, given.resample)
 
     def __call__(self, views: Tensor) -> Tensor:
         """(V, 3, H, W) in [0, 1] to normalised pixels (V, 3, S, S)."""

@@ -115,6 +115,8 @@ def read_statistics(layout: Layout, config: TinyVlaConfig) -> Statistics:
     statistics = Statistics(**arrays)
     if (statistics.qpos_std <= 0).any() or (statistics.action_std <= 0).any():
         raise SalusError(f"{path} has deviations that are not above 0; copy it from the training run.")
+    if (statistics.action_max < statistics.action_min).any():
+        raise SalusError(f"{path} has an action_max below its action_min; copy it from the training run.")
     return statistics
 
 
