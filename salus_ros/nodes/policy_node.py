@@ -70,7 +70,7 @@ class PolicyNode(ManagedNode):
         self._thread: InferenceThread | None = None
         self._last_stamp_s = -float("inf")
         self._complaint = ""
-        self._fault = ""
+        self._fault, self._hangs = "", False
         self._inference_time_s = float("nan")
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -128,6 +128,7 @@ class PolicyNode(ManagedNode):
         assert self._policy is not None
         self._inputs = PolicyInputs(self._settings.inputs, self._robot, self._inputs.instruction)
         self._last_stamp_s = -float("inf")
+        self._fault, self._hangs = "", False
         self._thread = InferenceThread(self._policy, self._publish, self._take_fault)
         self._thread.reset(self._settings.seed)
 
@@ -198,7 +199,8 @@ class PolicyNode(ManagedNode):
         if self._thread is not None:
             fault = self._thread.overdue(time.monotonic(), self._settings.inference_deadline_s)
             if fault:
-                self._take_fault(fault)
+                self._take_fault(fault, goes_on=self._hangs)
+            self._hangs = bool(fault)
         if self.active:
             self._complaint = self._inputs.complaint(time.monotonic())
             if self._complaint:
@@ -232,10 +234,11 @@ class PolicyNode(ManagedNode):
             self._counts["outputs"] += 1
         self._publisher.publish(message)
 
-    def _take_fault(self, fault: str) -> None:
+    def _take_fault(self, fault: str, *, goes_on: bool = False) -> None:
+        """``goes_on``: it was counted when it began."""
         with self._lock:
             self._fault = fault
-            self._counts["faults"] += 1
+            self._counts["faults"] += not goes_on
         self.log_throttled(f"nothing is published: {fault}", key="fault", level="error")
 
     def _health(self) -> diagnostics.Health:
