@@ -51,8 +51,9 @@ def sections() -> Iterator[tuple[Path, str, str]]:
     ):
         if found := _kept(file):
             yield page, name, write(found)
-    if found := _kept("evaluation"):
-        yield ROOT / "docs/monitor.md", "outside", evaluation_tables.outside(found)
+    evaluation = _kept("evaluation")
+    if evaluation:
+        yield ROOT / "docs/monitor.md", "outside", evaluation_tables.outside(evaluation)
     if found := _kept("study"):
         yield readme, "headline", study_tables.headline(found)
     if found := _kept("members"):
@@ -69,7 +70,8 @@ def sections() -> Iterator[tuple[Path, str, str]]:
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())
     yield page, "monitor", monitor_table(monitor)
     yield ROOT / "docs/data.md", "data", data_table(read_manifest(ROOT / "models/monitor/data.manifest"))
-    yield readme, "figures", readme_figures(card, monitor["test"])
+    if evaluation:
+        yield readme, "figures", readme_figures(card, evaluation)
 
 
 def _kept(name: str) -> dict[str, Any]:
@@ -78,18 +80,22 @@ def _kept(name: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def readme_figures(card: str, test: dict[str, Any]) -> str:
-    """The policy's table without its finer print, and what the monitor did on its held-out episodes."""
+def readme_figures(card: str, evaluation: dict[str, Any]) -> str:
+    """The policy's table without its finer print, and what the monitor did on its test episodes."""
     table = card.partition("\n\n")[0]
-    cells = [cell["value"] for row in test["auroc"].values() for cell in row if cell["value"] is not None]
-    foreseen = [sum(counts) for counts in zip(*test["foreseen_first_onsets"].values(), strict=True)]
-    alarms, successes = test["false_alarms"]
+    test = evaluation["tests"][evaluation_tables.SEEN]
+    ours = next(d for d in test["detectors"] if d["name"] == evaluation_tables.OURS)
+    cells = [step["auroc"]["value"] for step in ours["steps"]]
+    events = ours["events_by_type"].values()
+    foreseen = sum(event["true_positives"] for event in events)
+    onsets = foreseen + sum(event["misses"] for event in events)
+    alarms = ours["false_alarm_rate_as_deployed"]
     said = (
         f"The monitor tells the steps before a failure from others with an AUROC of {min(cells):.2f} to "
-        f"{max(cells):.2f} over types and horizons, but an alarm, of whatever type, rose 0.2 to "
-        f"1 s before {foreseen[0]} of {foreseen[1]} first onsets only, with false alarms in {alarms} of "
-        f"{successes} successful episodes ({test['episodes']} held-out episodes). "
-        "[docs/results.md](docs/results.md) says why, and what is not shown."
+        f"{max(cells):.2f} over types and horizons. Its alarm named the right failure 0.2 to 1 s before "
+        f"{foreseen} of {onsets} onsets, with false alarms in {alarms['value']:.0%} of the successes "
+        f"({test['episodes']} episodes that it never learned from). [docs/results.md](docs/results.md) says "
+        "which it foresees, and what is not shown."
     )
     title = "The [shipped policy](models/tinyvla-small/README.md) without SALUS, share of episodes:"
     return f"{title}\n\n{table}\n\n{textwrap.fill(said, 120, break_on_hyphens=False)}"
