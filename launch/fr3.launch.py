@@ -13,7 +13,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import SetRemap
 
 from launch import LaunchContext, LaunchDescription
-from salus_ros.launching import checked, driver_stop, gripper, namespace, robot_parameters
+from salus_ros.launch_arguments import checked, namespace, robot_parameters
+from salus_ros.launching import driver_stop, gripper
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 

@@ -16,19 +16,16 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
 from salus_ros.errors import SalusError
-from salus_ros.launching import (
+from salus_ros.launch_arguments import (
     checked,
-    driver_stop,
-    ends_launch,
     is_on,
-    local_by_default,
     namespace,
-    once_done,
     parameter_file,
     real_number,
     switch,
     whole_number,
 )
+from salus_ros.launching import driver_stop, ends_launch, local_by_default, once_done
 from salus_ros.robot.gazebo import gazebo_description
 from salus_ros.sim.gazebo import DEFAULT_SEED, ROBOT, place, scene
 

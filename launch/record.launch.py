@@ -10,7 +10,8 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from salus_ros.launching import checked, ends_launch, namespace, value
+from salus_ros.launch_arguments import checked, namespace, value
+from salus_ros.launching import ends_launch
 from salus_ros.nodes.recorder_node import DEFAULT_TOPICS
 
 ARGUMENTS = [

@@ -12,24 +12,26 @@ from launch_ros.actions import LifecycleNode, Node
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
+from salus_ros.launch_arguments import (
+    checked,
+    full_name,
+    is_on,
+    namespace,
+    node_parameters,
+    parameter_file,
+    switch,
+    value,
+)
 from salus_ros.launching import (
     AGAIN,
     brought_up,
     change,
-    checked,
     configured,
     ends_if_refused,
     ends_launch,
-    full_name,
-    is_on,
-    namespace,
     needed_by_deadman_s,
-    node_parameters,
     on_reaching,
     once_all_are,
-    parameter_file,
-    switch,
-    value,
 )
 
 SHARE = Path(get_package_share_directory("salus_ros"))

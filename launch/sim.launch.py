@@ -12,10 +12,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from salus_ros.launching import (
+from salus_ros.launch_arguments import (
     checked,
-    ends_launch,
-    local_by_default,
     namespace,
     node_parameters,
     parameter_file,
@@ -24,6 +22,7 @@ from salus_ros.launching import (
     value,
     whole_number,
 )
+from salus_ros.launching import ends_launch, local_by_default
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 ARGUMENTS = [

@@ -107,15 +107,23 @@ def _session(
             session.set_shadow_mode(SHADOW[arm])
             outcomes.append(session.run_episode(seed, meta.task, meta.disturbance, show))
             progress.update()
-    recorded = [e for e in read_bag(folder / "bag") if e.meta.seed >= 0]
-    if [e.meta.seed for e in recorded] != [seed for seed, _ in trials]:
-        raise SalusError(
-            f"The bag holds the seeds {[e.meta.seed for e in recorded]}, not {[s for s, _ in trials]}; "
-            f"see {folder / 'logs'}."
-        )
+    recorded = _of_trials(read_bag(folder / "bag"), trials, folder / "logs")
     episodes = [
         replace(episode, meta=replace(episode.meta, arm=arm, outcome=outcome))
         for episode, (_, arm), outcome in zip(recorded, trials, outcomes, strict=True)
     ]
     shutil.rmtree(folder)
     return episodes
+
+
+def _of_trials(
+    recorded: Sequence[Episode], trials: Sequence[tuple[int, str]], logs: Path
+) -> Sequence[Episode]:
+    """The episodes of the trials; before them a bag may hold the scene that the simulator began with."""
+    found = recorded[-len(trials) :]
+    if [e.meta.seed for e in found] != [seed for seed, _ in trials]:
+        raise SalusError(
+            f"The bag holds the seeds {[e.meta.seed for e in recorded]}, not {[s for s, _ in trials]}; "
+            f"see {logs}."
+        )
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 from salus_ros.monitor.dataset import Sample
 from salus_ros.monitor.latents import LatentReference
 from salus_ros.monitor.signals import SignalSet
+from salus_ros.monitor.splits import Split
 from salus_ros.types import Floats32
 
 MIN_LATENTS: Final = 100
@@ -66,12 +67,26 @@ def padded(rows: Floats32, reach: int) -> Floats32:
 
 
 def shuffle_labels(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """The same signals with the labels of other steps: whatever is learned from them is worthless."""
-    order = np.random.default_rng(seed).permutation(sum(len(s.time_s) for s in samples))
+    """The same signals with the labels of other steps: whatever is learned from them is worthless.
+
+    How episodes ended is shuffled as well, since time-outs are learned from it, save in the calibration set:
+    false alarms are promised for true successes.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(sum(len(s.time_s) for s in samples))
     target = np.concatenate([s.target for s in samples])[order]
     valid = np.concatenate([s.valid for s in samples])[order]
     ends = np.cumsum([len(s.time_s) for s in samples])
+    moved = [index for index, s in enumerate(samples) if s.split is not Split.CALIBRATE]
+    outcomes = [s.outcome for s in samples]
+    for index, other in zip(moved, rng.permutation(moved), strict=True):
+        outcomes[index] = samples[other].outcome
     return [
-        replace(s, target=target[end - len(s.time_s) : end], valid=valid[end - len(s.time_s) : end])
-        for s, end in zip(samples, ends, strict=True)
+        replace(
+            s,
+            target=target[end - len(s.time_s) : end],
+            valid=valid[end - len(s.time_s) : end],
+            outcome=outcome,
+        )
+        for s, end, outcome in zip(samples, ends, outcomes, strict=True)
     ]

@@ -14,6 +14,7 @@ from salus_ros.cli.study_live import run_live
 from salus_ros.data.episode import Episode, EpisodeMeta, Outcome
 from salus_ros.data.recorder import EpisodeRecorder
 from salus_ros.data.store import Store
+from salus_ros.errors import SalusError
 from salus_ros.evaluation.arms import Setup
 from salus_ros.mixture import Mixture
 
@@ -67,3 +68,11 @@ def test_only_the_arms_that_are_asked_for_are_run(tmp_path: Path) -> None:
     run_live(tmp_path, SETUP, ["salus"], range(2))
     assert not (tmp_path / "none-live").exists()
     assert {m.arm for m in Store.open(tmp_path / "salus-live").metas()} == {"salus-live"}
+
+
+def test_the_scene_that_the_simulator_began_with_is_no_trial() -> None:
+    trials = [(7, "none-live"), (7, "salus-live")]
+    recorded = [EpisodeRecorder().finish(EpisodeMeta(seed=seed, joint_names=("a",))) for seed in (0, 7, 7)]
+    assert [e.meta.seed for e in study_live._of_trials(recorded, trials, Path("logs"))] == [7, 7]
+    with pytest.raises(SalusError, match=r"holds the seeds \[0, 7\], not \[7, 7\]; see logs"):
+        study_live._of_trials(recorded[:2], trials, Path("logs"))

@@ -21,14 +21,8 @@ from rclpy.node import Node
 
 from launch import LaunchDescription, LaunchService
 from salus_ros.errors import SalusError
-from salus_ros.launching import (
-    DISCOVERY_RANGE,
-    driver_stop,
-    needed_by_deadman_s,
-    node_parameters,
-    once_done,
-    read_parameters,
-)
+from salus_ros.launch_arguments import node_parameters, read_parameters
+from salus_ros.launching import DISCOVERY_RANGE, driver_stop, needed_by_deadman_s, once_done
 from salus_ros.nodes.deadman_node import DeadmanSettings
 
 FILES = sorted(path.name for path in (SHARE / "launch").glob("*.launch.py"))

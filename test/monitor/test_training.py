@@ -80,6 +80,14 @@ def test_with_shuffled_labels_it_comes_out_at_chance(samples: list[Sample]) -> N
     assert abs(mean_auroc(figures) - 0.5) < 0.08, as_text(figures)
 
 
+def test_shuffling_moves_how_episodes_ended_too_save_in_the_calibration_set() -> None:
+    samples = [make_sample(seed, SignalSet().names, length_s=1.0) for seed in range(120)]
+    shuffled = shuffle_labels(samples, seed=1)
+    changed = {a.split for a, b in zip(samples, shuffled, strict=True) if a.outcome is not b.outcome}
+    assert Split.TRAIN in changed and Split.CALIBRATE not in changed
+    assert Counter(s.outcome for s in samples) == Counter(s.outcome for s in shuffled)
+
+
 def test_the_same_seed_gives_the_same_monitor(samples: list[Sample]) -> None:
     quick = SETTINGS.model_copy(update={"epochs": 1})
     a, b = (train(samples, quick, MonitorSettings(), progress=False) for _ in range(2))
