@@ -51,7 +51,8 @@ def ended_in_motion(folder: Path, monkeypatch: pytest.MonkeyPatch, end: End) -> 
                 if scenarios.mode_is(guarded.states, InterventionState.EMERGENCY_STOP):
                     trigger(graph, qos.RESET)  # a busy moment of the machine
                 following = scenarios.mode_is(guarded.states, InterventionState.NOMINAL)
-                return following and speed(guarded.joints.newest) > FAST_RAD_S
+                measured = guarded.joints.newest
+                return following and measured is not None and speed(measured) > FAST_RAD_S
 
             graph.spin_until(fast, START_S, "fast motion")
             guarded.states.clear()
