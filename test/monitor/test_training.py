@@ -81,7 +81,7 @@ def test_with_shuffled_labels_it_comes_out_at_chance(samples: list[Sample]) -> N
 
 
 def test_shuffling_moves_how_episodes_ended_too_save_in_the_calibration_set() -> None:
-    samples = [make_sample(seed, SignalSet().names, length_s=1.0) for seed in range(120)]
+    samples = [make_sample(seed, SignalSet().names, length_s=3.0) for seed in range(120)]
     shuffled = shuffle_labels(samples, seed=1)
     changed = {a.split for a, b in zip(samples, shuffled, strict=True) if a.outcome is not b.outcome}
     assert Split.TRAIN in changed and Split.CALIBRATE not in changed
