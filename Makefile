@@ -53,7 +53,7 @@ lint: setup
 # Sphinx is heavy and nobody else needs it, so it has an environment of its own.
 docs: setup
 	@test -x build/docs-venv/bin/sphinx-build || { $(PYTHON) -m venv build/docs-venv && build/docs-venv/bin/pip install --quiet -r docs/requirements.txt; }
-	@PYTHONPATH=$(CURDIR):$(wildcard $(CURDIR)/build/docs-venv/lib/python3*/site-packages) .venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@PYTHONPATH=$(CURDIR):$$(echo $(CURDIR)/build/docs-venv/lib/python3*/site-packages) .venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo build/docs/index.html
 
 clean:
