@@ -71,30 +71,38 @@ def over_episodes(
         progress: show a bar.
         fresh: compute also what is kept.
     """
+    # A store's records are read once: to read them for each part would take longer than the parts themselves.
     work = [
-        (path, range(first, min(first + EPISODES_PER_JOB, count)))
-        for path, count in ((path, len(Store.open(path))) for path in stores)
-        for first in range(0, count, EPISODES_PER_JOB)
+        (path, range(first, min(first + EPISODES_PER_JOB, len(records))), records[first:][:EPISODES_PER_JOB])
+        for path, records in ((path, _records(path)) for path in stores)
+        for first in range(0, len(records), EPISODES_PER_JOB)
     ]
     found: list[T] = []
-    with tqdm(total=sum(len(r) for _, r in work), desc="replay", unit="episode", disable=not progress) as bar:
+    count = sum(len(indices) for _, indices, _ in work)
+    with tqdm(total=count, desc="replay", unit="episode", disable=not progress) as bar:
         parts: Iterator[list[T]] = Parallel(n_jobs=jobs, return_as="generator")(
-            delayed(_kept)(path, indices, compute, f"{about} {source_hash()}", fresh)
-            for path, indices in work
+            delayed(_kept)(path, indices, "".join(records), compute, f"{about} {source_hash()}", fresh)
+            for path, indices, records in work
         )
-        for (_, indices), part in zip(work, parts, strict=True):
+        for (_, indices, _), part in zip(work, parts, strict=True):
             found += part
             bar.update(len(indices))
     return found
 
 
+def _records(path: Path) -> list[str]:
+    return [record.to_json() for record in Store.open(path).records()]
+
+
 def _kept(
-    path: Path, indices: range, compute: Callable[[Path, Sequence[int]], list[T]], about: str, fresh: bool
+    path: Path,
+    indices: range,
+    records: str,
+    compute: Callable[[Path, Sequence[int]], list[T]],
+    about: str,
+    fresh: bool,
 ) -> list[T]:
-    records = Store.open(path).records()
-    digest = hashlib.sha256(f"{about} {path.resolve()}".encode())
-    for i in indices:
-        digest.update(records[i].to_json().encode())
+    digest = hashlib.sha256(f"{about} {path.resolve()}{records}".encode())
     file = cache_folder() / f"{digest.hexdigest()[:32]}.pickle"
     if file.is_file() and not fresh:
         try:
