@@ -1,8 +1,18 @@
 """Alarms against onsets: what was foreseen, how early, and how often the alarm cried wolf.
 
-A true positive is a rising edge of the alarm 0.2 to 1.0 s before an onset of its type. Any
-other rising edge is a false positive, an onset without one is a miss. An onset gives one
-true positive at most: an alarm that flickers before it earns nothing more, and costs nothing.
+What counts, in one episode and for one failure type (or for all of them as one):
+
+- **Alarms** are rising edges of the alarm's whole course. One that rises in a step that left the data (from
+  an onset of any type on, for ``RECOVERY_S``) is no alarm, and neither is one that rose there and is still up
+  when the episode is back in order: whoever stays on foresees nothing more.
+- **Onsets** are those that somebody could be asked to foresee (``foreseeable``): at some moment 0.2 to 1.0 s
+  before them the episode was in order. So one that begins less than 1.2 s after another, of whatever type, is
+  left out: nearly all of what could have announced it is what went wrong before. An alarm of its type 0.2 to
+  1.0 s before it is neither right nor wrong.
+- **True positives** are pairs of an alarm and an onset 0.2 to 1.0 s after it. An alarm is in one pair at
+  most, and so is an onset, which takes the earliest alarm that is left. Every other alarm is a false
+  positive, also a second one before the same onset; every other onset is a miss. So alarms (save those before onsets
+  that were left out) are true plus false positives, and onsets are true positives plus misses.
 """
 
 from __future__ import annotations
@@ -13,9 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from salus_ros.data.labels import RECOVERY_S
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.statistics import UNDEFINED, Estimate, bootstrap
-from salus_ros.types import Floats
+from salus_ros.types import FailureType, Floats
 
 EARLIEST_S = 1.0
 """An alarm earlier than this before an onset is no statement about that onset."""
@@ -36,7 +47,7 @@ class EventCounts:
     false_positives: int
     misses: int
     lead_time_s: tuple[float, ...]
-    """One for each true positive: onset minus the earliest rising edge in the window."""
+    """One for each true positive: onset minus the rising edge that it is paired with."""
 
     def __add__(self, other: EventCounts) -> EventCounts:
         return EventCounts(
@@ -95,11 +106,27 @@ def rising_edges(stamp_s: ArrayLike, alarm: ArrayLike) -> Floats:
     return stamps[raised & ~np.concatenate([[False], raised[:-1]])] if stamps.size else stamps
 
 
+def foreseeable(onsets_s: ArrayLike) -> NDArray[np.bool_]:
+    """(M,), which onsets somebody could be asked to foresee: the episode was in order in time before them.
+
+    Args:
+        onsets_s: (M,) all onsets of an episode, of whatever type, in any order. Two at the same moment do not
+            hide one another.
+    """
+    onsets = np.asarray(onsets_s, dtype=np.float64)
+    after = onsets[:, None] - onsets[None, :]
+    hidden = (after > _EPSILON_S) & (after < RECOVERY_S + LATEST_S - _EPSILON_S)
+    result: NDArray[np.bool_] = ~hidden.any(axis=1)
+    return result
+
+
 def match_alarms(
     edges_s: ArrayLike,
     onsets_s: ArrayLike,
     earliest_s: float = EARLIEST_S,
     latest_s: float = LATEST_S,
+    *,
+    excused_s: ArrayLike = (),
 ) -> EventCounts:
     """Counts for one episode and one type.
 
@@ -107,16 +134,50 @@ def match_alarms(
         edges_s: times at which the alarm rose; those in steps that left the data (after an
             onset, until the episode is back in order) must not be among them.
         onsets_s: times at which a failure of this type began.
+        earliest_s: before an onset; an alarm that comes earlier is none about it.
+        latest_s: before an onset; one that comes later is too late.
+        excused_s: onsets of this type that are not asked for; an alarm in time for one of them is dropped,
+            unless it foresees another.
     """
-    edges = np.sort(np.asarray(edges_s, dtype=np.float64))
+    edges = np.unique(np.asarray(edges_s, dtype=np.float64))
+    left = list(edges)
+    lead_times: list[float] = []
     onsets = np.sort(np.asarray(onsets_s, dtype=np.float64))
-    lead = onsets[:, None] - edges[None, :]
-    in_window = (lead >= latest_s - _EPSILON_S) & (lead <= earliest_s + _EPSILON_S)
-    lead_times = tuple(
-        float(lead[row][in_window[row]].max()) for row in range(len(onsets)) if in_window[row].any()
-    )
-    false_positives = int((~in_window.any(axis=0)).sum()) if len(onsets) else len(edges)
-    return EventCounts(len(lead_times), false_positives, len(onsets) - len(lead_times), lead_times)
+    # Windows are all of one length, so the earliest alarm that is left, onset by onset, makes the most pairs.
+    for onset in onsets:
+        in_time = [edge for edge in left if _in_time(onset - edge, earliest_s, latest_s)]
+        if in_time:
+            left.remove(in_time[0])
+            lead_times.append(float(onset - in_time[0]))
+    excused = np.asarray(excused_s, dtype=np.float64)
+    wrong = [edge for edge in left if not any(_in_time(o - edge, earliest_s, latest_s) for o in excused)]
+    return EventCounts(len(lead_times), len(wrong), len(onsets) - len(lead_times), tuple(lead_times))
+
+
+def _in_time(lead_s: float, earliest_s: float, latest_s: float) -> bool:
+    return latest_s - _EPSILON_S <= lead_s <= earliest_s + _EPSILON_S
+
+
+def episode_events(
+    edges_s: ArrayLike,
+    onsets: Sequence[tuple[float, FailureType]],
+    failure: FailureType | None,
+) -> EventCounts:
+    """Counts for one episode, as the module's docstring says.
+
+    Args:
+        edges_s: times at which the alarm rose.
+        onsets: time and type of every onset of the episode.
+        failure: the type that the alarm is about; ``None`` for an alarm that names none, before which onsets
+            of all types at one moment are one.
+    """
+    edges = np.asarray(edges_s, dtype=np.float64)
+    times = np.array([time_s for time_s, _ in onsets])
+    own = np.array([failure is None or kind is failure for _, kind in onsets], dtype=bool)
+    since = edges[:, None] - times[None, :]
+    out_of_order = ((since >= -_EPSILON_S) & (since < RECOVERY_S - _EPSILON_S)).any(axis=1)
+    asked = foreseeable(times)
+    return match_alarms(edges[~out_of_order], np.unique(times[own & asked]), excused_s=times[own & ~asked])
 
 
 def total(counts: Iterable[EventCounts]) -> EventCounts:

@@ -1,7 +1,24 @@
+"""Alarms against onsets, with answers computed by hand."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from salus_ros.evaluation.events import EventCounts, f1_difference, match_alarms, rising_edges, total
+from salus_ros.evaluation.events import (
+    EARLIEST_S,
+    LATEST_S,
+    EventCounts,
+    episode_events,
+    f1_difference,
+    foreseeable,
+    match_alarms,
+    rising_edges,
+    total,
+)
+from salus_ros.types import FailureType
 
 TIMES_S = np.arange(0.0, 10.0, 0.05)
 
@@ -44,10 +61,100 @@ def test_an_alarm_that_flickers_all_the_time_pays_for_it_in_precision() -> None:
     assert counts.precision < 0.02
 
 
-def test_flickering_inside_the_window_gives_one_true_positive_at_the_earliest_edge() -> None:
+def test_flickering_inside_the_window_is_right_once_at_its_earliest_edge_and_wrong_for_the_rest() -> None:
     counts = match_alarms([4.3, 4.5, 4.7], [5.0])
-    assert (counts.true_positives, counts.false_positives) == (1, 0)
+    assert (counts.true_positives, counts.false_positives, counts.misses) == (1, 2, 0)
     assert counts.lead_time_s == pytest.approx((0.7,))
+
+
+def test_one_alarm_foresees_one_onset_only() -> None:
+    # 4.5 is in time for both (0.5 s and 0.9 s before); the second onset has no alarm left.
+    counts = match_alarms([4.5], [5.0, 5.4])
+    assert (counts.true_positives, counts.false_positives, counts.misses) == (1, 0, 1)
+    assert counts.lead_time_s == pytest.approx((0.5,))
+
+
+def test_two_alarms_before_two_onsets_are_paired_in_their_order() -> None:
+    # 4.2 is 0.8 s before 5.0; 4.7 is 0.7 s before 5.4 (and would be in time for 5.0 as well).
+    counts = match_alarms([4.2, 4.7], [5.0, 5.4])
+    assert (counts.true_positives, counts.false_positives, counts.misses) == (2, 0, 0)
+    assert counts.lead_time_s == pytest.approx((0.8, 0.7))
+
+
+def test_alarms_are_true_or_false_and_onsets_foreseen_or_missed_and_none_is_lost() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        edges, onsets = np.unique(rng.uniform(0, 8, 9).round(2)), rng.uniform(0, 8, 4)
+        counts = match_alarms(edges, onsets)
+        assert counts.true_positives + counts.false_positives == len(edges)
+        assert counts.true_positives + counts.misses == len(onsets)
+        assert counts.true_positives == most_pairs(edges, onsets)
+
+
+def most_pairs(edges: np.ndarray, onsets: np.ndarray) -> int:
+    """By the textbook: a maximum matching of the bipartite graph of alarms in time for onsets."""
+    lead = onsets[:, None] - edges[None, :]
+    graph = csr_matrix((lead >= LATEST_S) & (lead <= EARLIEST_S))
+    return int((maximum_bipartite_matching(graph) >= 0).sum())
+
+
+def test_an_onset_while_the_episode_is_out_of_order_is_asked_of_nobody() -> None:
+    # 5.9 and 6.19 begin 0.9 and 1.19 s after 5.0; 7.39 begins 1.2 s after the last of them.
+    assert foreseeable([5.0, 5.9, 6.19, 7.39]).tolist() == [True, False, False, True]
+    assert foreseeable([6.19, 5.0]).tolist() == [False, True], "in any order"
+    assert foreseeable([5.0, 5.0]).tolist() == [True, True], "neither hides the other"
+    assert foreseeable([]).tolist() == []
+
+
+COLLISION, DROP = FailureType.COLLISION, FailureType.DROP
+
+
+def test_an_onset_right_after_another_is_in_no_denominator() -> None:
+    onsets = [(5.0, COLLISION), (5.6, DROP)]
+    silent = episode_events([], onsets, DROP)
+    assert (silent.true_positives, silent.false_positives, silent.misses) == (0, 0, 0)
+    assert episode_events([], onsets, COLLISION).misses == 1
+    assert episode_events([], onsets, None).misses == 1
+
+
+def test_an_alarm_in_time_for_an_onset_that_is_asked_of_nobody_is_neither_right_nor_wrong() -> None:
+    onsets = [(5.0, COLLISION), (5.6, DROP)]
+    early = episode_events([4.8], onsets, DROP)  # in order, and 0.8 s before the drop
+    assert (early.true_positives, early.false_positives, early.misses) == (0, 0, 0)
+    too_early = episode_events([4.5], onsets, DROP)  # 1.1 s before it
+    assert (too_early.true_positives, too_early.false_positives, too_early.misses) == (0, 1, 0)
+
+
+def test_an_alarm_of_another_type_foresees_nothing_and_one_that_names_none_foresees_any() -> None:
+    onsets = [(5.0, COLLISION)]
+    assert episode_events([4.5], onsets, DROP).false_positives == 1
+    assert episode_events([4.5], onsets, None).true_positives == 1
+    at_once = episode_events([4.5], [(5.0, COLLISION), (5.0, DROP)], None)
+    assert (at_once.true_positives, at_once.misses) == (1, 0), "two onsets at one moment are one to it"
+
+
+def test_an_alarm_that_rises_while_the_episode_is_out_of_order_does_not_count() -> None:
+    # 5.0 to 6.0 is out of order; the edge at 5.9 would be 0.6 s before the second onset, that at 6.0 0.5 s.
+    onsets = [(5.0, COLLISION), (6.5, COLLISION)]
+    during = episode_events([5.9], onsets, COLLISION)
+    assert (during.true_positives, during.false_positives, during.misses) == (0, 0, 2)
+    after = episode_events([6.0], onsets, COLLISION)
+    assert (after.true_positives, after.false_positives, after.misses) == (1, 0, 1)
+
+
+def test_over_an_episode_with_two_onsets_always_on_and_always_off_foresee_neither() -> None:
+    onsets = [(5.0, COLLISION), (8.0, COLLISION)]
+    on = episode_events(rising_edges(TIMES_S, np.ones(TIMES_S.size)), onsets, COLLISION)
+    assert (on.true_positives, on.false_positives, on.misses) == (0, 1, 2)
+    off = episode_events(rising_edges(TIMES_S, np.zeros(TIMES_S.size)), onsets, COLLISION)
+    assert (off.true_positives, off.false_positives, off.misses) == (0, 0, 2)
+
+
+def test_flickering_without_end_is_right_once_an_onset_and_wrong_for_the_rest() -> None:
+    # Rises every 0.1 s from 0.0 to 9.9, 100 times, 10 of them from 5.0 to 5.9, while out of order.
+    flicker = np.arange(TIMES_S.size) % 2 == 0
+    counts = episode_events(rising_edges(TIMES_S, flicker), [(5.0, COLLISION)], COLLISION)
+    assert (counts.true_positives, counts.false_positives, counts.misses) == (1, 89, 0)
 
 
 def test_scores_over_episodes_are_those_of_the_summed_counts() -> None:
