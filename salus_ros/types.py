@@ -207,6 +207,7 @@ class FailurePrediction:
     probability: Floats
     """(len(FailureType), len(horizons_s)), never falling along the second axis."""
     timeout_probability: float
+    """nan from a monitor that knows nothing of time-outs"""
     risk: float
     """Highest probability relative to its type's alarm threshold, clipped to [0, 1]:
     0.5 is exactly at the threshold."""

@@ -55,11 +55,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="for a robot without failures on record: alarm at a distance from successes",
     )
     parser.add_argument(
-        "--without",
+        "--with",
+        dest="added",
         metavar="FAMILY",
         nargs="+",
         default=[],
-        help="leave signal families out",
+        help="use signal families that are left out otherwise: latent, the policy's own features",
+    )
+    parser.add_argument(
+        "--without", metavar="FAMILY", nargs="+", default=[], help="leave signal families out"
     )
     parser.add_argument("--fresh", action="store_true", help="replay also what is in the cache")
     parser.add_argument(
@@ -88,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from salus_ros.monitor.examination import as_text, examine
     from salus_ros.monitor.preparation import shuffle_labels
     from salus_ros.monitor.settings import MonitorSettings
-    from salus_ros.monitor.signals import without
+    from salus_ros.monitor.signals import default_signals
     from salus_ros.monitor.splits import Split
     from salus_ros.monitor.training import train
     from salus_ros.monitor.training_settings import TrainingSettings
@@ -109,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # matrices this small gain nothing from more, and lose much on a busy machine
     began = time.monotonic()
     monitor = MonitorSettings()
-    names = without(args.without)
+    names = default_signals(args.added, args.without)
     check_robot(args.data, monitor.urdf)
     hashed = data_hash(args.data)
     samples = load_samples(args.data, monitor, jobs=args.jobs, progress=not args.quiet, fresh=args.fresh)

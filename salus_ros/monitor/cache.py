@@ -118,11 +118,13 @@ def _kept(
     return computed
 
 
-@lru_cache(maxsize=1)
-def source_hash() -> str:
-    """Of the modules that turn an episode into signals, labels and rivals' scores."""
+@lru_cache(maxsize=8)
+def source_hash(patterns: tuple[str, ...] = _SOURCES) -> str:
+    """Of modules, relative to the package; default: those that turn an episode into signals, labels and
+    rivals' scores.
+    """
     digest = hashlib.sha256()
-    for pattern in _SOURCES:
+    for pattern in patterns:
         for file in sorted(Path(__file__).parents[1].glob(pattern)):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -85,6 +85,7 @@ class SuccessDistance:
     """Mahalanobis distance of the last 0.3 s from those of successes.
 
     The log odds rise with the distance; what kind of failure it is, is not known, so all types are alike.
+    Of time-outs nothing is known: nan.
     """
 
     def __init__(self, arrays: Mapping[str, Floats32]) -> None:
@@ -97,7 +98,7 @@ class SuccessDistance:
     def sequence(self, inputs: Floats32) -> Logits:
         """Logits of each window."""
         odds = (self.distance(inputs) - self._centre) / self._width
-        return Logits(at_once(np.repeat(odds[:, None], TYPES, axis=1)), odds)
+        return Logits(at_once(np.repeat(odds[:, None], TYPES, axis=1)), np.full(len(odds), np.nan))
 
     def distance(self, inputs: Floats32) -> Floats:
         """(N,), of the newest N steps of inputs (N + REACH - 1, 2 F)."""

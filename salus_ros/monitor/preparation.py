@@ -40,7 +40,7 @@ def prepared(
     """
     position = {name: i for i, name in enumerate(SignalSet().names)}
     frames = sample.frames[:, [position[name] for name in names]]
-    if reference is not None and sample.latent.shape[1]:
+    if reference is not None and sample.latent.shape[1] and any(n.startswith("latent.") for n in names):
         rows, index = np.unique(sample.latent, axis=0, return_inverse=True)
         found = reference.measure(rows, apart_from=rows[np.isfinite(rows).all(axis=1)] if own else None)
         for column, (name, signal) in enumerate(zip(names, SignalSet(names).signals, strict=True)):

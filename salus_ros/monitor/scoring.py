@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from salus_ros.monitor.calibration import conformal_quantile
 from salus_ros.monitor.checkpoint import Checkpoint
 from salus_ros.monitor.dataset import Sample
 from salus_ros.monitor.judgement import Raw, calibrated, judge
 from salus_ros.monitor.novelty import window_means
-from salus_ros.monitor.predictor import REACH, TYPES
+from salus_ros.monitor.predictor import REACH, TYPES, sigmoid
 from salus_ros.monitor.predictors import load_predictor
 from salus_ros.monitor.preparation import padded, prepared
 from salus_ros.types import FailurePrediction, Floats
@@ -41,6 +42,30 @@ def score(checkpoint: Checkpoint, samples: Sequence[Sample]) -> list[Scored]:
         raw = Raw.of(logits, checkpoint.smoothing, seen.judged_at_all)
         found.append(Scored(seen, raw, checkpoint.novelty.distance(window_means(rows, steps))))
     return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """What the deployed monitor says at the N steps of an episode, as arrays."""
+
+    probability: Floats
+    """(N, failure types, horizons), calibrated"""
+    timeout: Floats
+    """(N,), probability of a time-out; nan where nothing is known about it"""
+    out_of_distribution: NDArray[np.bool_]
+    """(N,)"""
+
+
+def series(checkpoint: Checkpoint, samples: Sequence[Sample]) -> list[Series]:
+    """What ``judgements`` says, for many episodes and without an object for each step."""
+    return [
+        Series(
+            calibrated(checkpoint.calibration, s.raw.probability),
+            checkpoint.timeout_calibration.apply(sigmoid(s.raw.timeout)),
+            np.asarray(s.distance > checkpoint.novelty.threshold),
+        )
+        for s in score(checkpoint, samples)
+    ]
 
 
 def judgements(checkpoint: Checkpoint, sample: Sample) -> list[FailurePrediction]:

@@ -18,8 +18,8 @@ from salus_ros.monitor.predictor import HORIZONS, REACH, TYPES, Normalisation, s
 from salus_ros.monitor.preparation import latent_reference, padded, prepared
 from salus_ros.monitor.scoring import Scored, novelty_threshold, score, success_maxima
 from salus_ros.monitor.settings import MonitorSettings
-from salus_ros.monitor.signals import SignalSet
-from salus_ros.monitor.splits import Split
+from salus_ros.monitor.signals import SignalSet, default_signals
+from salus_ros.monitor.splits import Split, stops_early
 from salus_ros.monitor.successes import fit_successes
 from salus_ros.monitor.training_settings import TrainingSettings
 from salus_ros.types import Floats
@@ -40,11 +40,14 @@ def train(
 ) -> Checkpoint:
     """Fits members on ``TRAIN``, calibrates on ``TUNE``, sets thresholds on ``CALIBRATE``.
 
+    Half of ``TUNE`` ends the fit, the other half calibrates probabilities (``splits.stops_early``). The
+    predictor ``successes`` sees successful episodes only, of every split and for everything.
+
     Args:
         samples: all splits together; the test split is not touched.
         settings: of the fit.
         monitor: settings that the samples were made with.
-        signals: those that the network is given; default: all that are registered.
+        signals: those that the network is given; default: ``signals.default_signals``.
         data_hash: of the stores, kept in the checkpoint.
         progress: show a bar.
         state: folder that keeps the newest epoch of each member; an interrupted training goes on from there.
@@ -52,16 +55,17 @@ def train(
     Raises:
         SalusError: a split is too small for what it is needed for.
     """
-    names = SignalSet(signals).names
+    names = SignalSet(default_signals() if signals is None else signals).names
     if monitor.window_steps < REACH:
         raise SalusError(
             f"window_steps is {monitor.window_steps}, but the network looks back over {REACH}; raise it."
         )
-    splits: dict[Split, list[Sample]] = {
-        split: [s for s in samples if s.split is split] for split in Split if split is not Split.TEST
-    }
-    _check_sizes(splits, settings)
-    latents = latent_reference(splits[Split.TRAIN], settings.seed)
+    _check_sizes(_by_split(samples), settings)
+    if settings.predictor == "successes":
+        samples = [s for s in samples if s.success]
+    splits = _by_split(samples)
+    looked_at = any(name.startswith("latent.") for name in names)
+    latents = latent_reference(splits[Split.TRAIN], settings.seed) if looked_at else None
     train_set, tune_set = (
         [prepared(s, names, latents, own=split is Split.TRAIN) for s in splits[split]]
         for split in (Split.TRAIN, Split.TUNE)
@@ -100,21 +104,26 @@ def train(
     return _with_thresholds(fitted, *(splits[split] for split in (Split.TRAIN, Split.TUNE, Split.CALIBRATE)))
 
 
+def _by_split(samples: Sequence[Sample]) -> dict[Split, list[Sample]]:
+    return {split: [s for s in samples if s.split is split] for split in Split if split is not Split.TEST}
+
+
 def _with_thresholds(
     fitted: Checkpoint,
     train_set: Sequence[Sample],
     tune_set: Sequence[Sample],
     calibrate_set: Sequence[Sample],
 ) -> Checkpoint:
-    """Probabilities calibrated on the tuning set, thresholds set on the calibration set.
+    """Probabilities calibrated on half of the tuning set, thresholds set on the calibration set.
 
     What is usual for each type comes from training and tuning set: it divides the false alarms among the
     types, and how many there are is up to the calibration set alone.
     """
     trained, tuned, held = (score(fitted, part) for part in (train_set, tune_set, calibrate_set))
-    # Without failures on record there is nothing to calibrate probabilities on.
-    calibration = _IDENTITY if fitted.kind == "successes" else _calibration(tuned)
-    sure = replace(fitted, calibration=calibration, timeout_calibration=_timeout_calibration(tuned))
+    sure = fitted
+    if fitted.kind != "successes":  # without failures there is nothing to calibrate probabilities on
+        own = [s for s in tuned if not stops_early(s.sample.seed)]
+        sure = replace(fitted, calibration=_calibration(own), timeout_calibration=_timeout_calibration(own))
     heights = usual_heights(success_maxima(sure, [*trained, *tuned]))
     return replace(
         sure,
@@ -142,7 +151,7 @@ def _fits(
     return [
         fit(
             train_set,
-            tune_set,
+            [s for s in tune_set if stops_early(s.seed)],
             normalisation,
             names,
             settings,
@@ -165,12 +174,26 @@ def _check_sizes(splits: Mapping[Split, Sequence[Sample]], settings: TrainingSet
             "collect more episodes or raise --alpha."
         )
     for name, split in (("training", Split.TRAIN), ("tuning", Split.TUNE)):
-        group = splits[split]
-        if not any(s.success for s in group):
-            raise SalusError(f"the {name} split holds {len(group)} episodes, but no success; collect more.")
-        if settings.predictor != "successes" and not any((s.target & s.valid).any() for s in group):
+        if not any(s.success for s in splits[split]):
             raise SalusError(
-                f"the {name} split holds {len(group)} episodes, but not both a failure and a success; "
+                f"the {name} split holds {len(splits[split])} episodes, but no success; collect more."
+            )
+    if settings.predictor == "successes":
+        return
+    for name, group in (
+        ("training split", splits[Split.TRAIN]),
+        (
+            "half of the tuning split for early stopping",
+            [s for s in splits[Split.TUNE] if stops_early(s.seed)],
+        ),
+        (
+            "half of the tuning split for probabilities",
+            [s for s in splits[Split.TUNE] if not stops_early(s.seed)],
+        ),
+    ):
+        if not (any(s.success for s in group) and any((s.target & s.valid).any() for s in group)):
+            raise SalusError(
+                f"the {name} holds {len(group)} episodes, but not both a failure and a success; "
                 "collect more episodes, with disturbances among them, or train with --successes-only."
             )
 

@@ -10,12 +10,22 @@ from salus_ros.monitor.signals import (
     overlap,
     uncertainty,
 )
-from salus_ros.monitor.signals.base import Family, Signal, SignalSet, families, without
+from salus_ros.monitor.signals.base import (
+    LEFT_OUT,
+    Family,
+    Signal,
+    SignalSet,
+    default_signals,
+    families,
+    without,
+)
 
 __all__ = [
+    "LEFT_OUT",
     "Family",
     "Signal",
     "SignalSet",
+    "default_signals",
     "execution",
     "families",
     "geometry",
