@@ -23,11 +23,14 @@ import numpy as np
 from salus_ros.cli.main import main as salus
 from salus_ros.data.episode import Episode
 from salus_ros.data.store import Store
-from salus_ros.evaluation.metrics import Steps, auroc, auroc_difference
+from salus_ros.evaluation.metrics import Steps, auroc
+from salus_ros.evaluation.statistics import Estimate, interval, whole_and_resamples
 from salus_ros.policy.tinyvla.configuration import MemberPart
 from salus_ros.types import EventKind
 
 HORIZON_S = 0.5
+DRAWS = 2000
+"""Bootstrap resamples of whole episodes."""
 FIRST_SEED = 4_000_000
 """Scenes that nothing else is trained or chosen on."""
 
@@ -107,19 +110,20 @@ def figures(store: Path) -> dict[str, Any]:
         found: dict[str, Any] = {"policy": metas[0][1].policy_hash, "ended": dict(ended)}
         for task in sorted({meta.task for _, meta in metas}):
             episodes = [opened.episode(index, ("policy",)) for index, meta in metas if meta.task == task]
-            ours = steps([episode.policy.epistemic for episode in episodes], episodes)
-            clock = steps([episode.policy.stamp_s for episode in episodes], episodes)
+            weights = whole_and_resamples(len(episodes), DRAWS)
+            ours = auroc(steps([episode.policy.epistemic for episode in episodes], episodes), weights)
+            clock = auroc(steps([episode.policy.stamp_s for episode in episodes], episodes), weights)
             found[task] = {
                 "episodes": len(episodes),
                 "with a failure": sum(first_onset_s(episode) < np.inf for episode in episodes),
-                "disagreement": vars_of(auroc(ours)),
-                "clock": vars_of(auroc(clock)),
-                "difference": vars_of(auroc_difference(ours, clock)),
+                "disagreement": vars_of(interval(ours)),
+                "clock": vars_of(interval(clock)),
+                "difference": vars_of(interval(ours - clock)),
             }
     return found
 
 
-def vars_of(estimate: Any) -> dict[str, float]:
+def vars_of(estimate: Estimate) -> dict[str, float]:
     return {name: round(float(getattr(estimate, name)), 3) for name in ("value", "low", "high")}
 
 

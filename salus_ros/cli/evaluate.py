@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 METRICS_FILE: Final = "metrics.json"
 REPORT_FILE: Final = "report.html"
+PARTS: Final = "parts"
+"""Folder of what took long, for a run that goes on or is made again."""
 LEDGER_HEAD: Final = """# Every look at a test set
 
 A number that is looked at often enough is fitted to. `salus evaluate` enters each of its runs here;
@@ -62,7 +64,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=3,
         help="training seeds: so many less one are trained here, for the spread (%(default)s)",
     )
-    parser.add_argument("--output", type=Path, default=Path("runs/evaluate"), help="folder (%(default)s)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/evaluate"),
+        help="folder; monitors and scores are kept in it, so that a run that was interrupted goes on "
+        "(%(default)s)",
+    )
     parser.add_argument(
         "--alpha", type=float, default=0.05, help="false alarms at which rivals are set (%(default)s)"
     )
@@ -72,7 +80,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--ablations", action="store_true", help="also train without each signal family and the like"
     )
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes that replay and train (all cores)"
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes that replay, train and score (all cores)",
     )
     parser.add_argument("--fresh", action="store_true", help="replay also what is in the cache")
     parser.add_argument("--ledger", type=Path, default=Path("docs/test-ledger.md"), help="(%(default)s)")
@@ -82,23 +93,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; returns 0, or raises ``SalusError``."""
-    import torch
     from rich.console import Console
 
     from salus_ros.evaluation.baselines import rivals, sanity_checks
     from salus_ros.evaluation.evaluation_json import as_json
     from salus_ros.evaluation.evaluation_report import caveats, terminal_table, write_evaluation_report
-    from salus_ros.evaluation.protocol import Rival, evaluate
+    from salus_ros.evaluation.kept import Kept
+    from salus_ros.evaluation.protocol import OURS, Rival, Watch, evaluate
     from salus_ros.evaluation.records import load_records
     from salus_ros.evaluation.report import RunFacts, replace_file
-    from salus_ros.evaluation.retraining import variants, watches
+    from salus_ros.evaluation.retraining import variants
     from salus_ros.evaluation.study import monitor_digest
     from salus_ros.monitor.checkpoint import Checkpoint
     from salus_ros.monitor.dataset import data_hash
 
     started = time.strftime("%Y-%m-%d %H:%M")
     settings = _settings(args)
-    torch.set_num_threads(1)  # matrices this small gain nothing from more
     console = Console(quiet=args.quiet, width=None if sys.stdout.isatty() else 140)
     checkpoint = Checkpoint.load(args.monitor)
     check_robot([*args.data, *args.unseen], checkpoint.settings.urdf)
@@ -113,31 +123,27 @@ def run(args: argparse.Namespace) -> int:
         else []
         for stores in (args.data, args.unseen)
     )
-    detectors = [
-        Rival(name, kind, candidates)
-        for kind, group in (("rival", rivals(args.seed)), ("sanity check", sanity_checks(args.seed)))
-        for name, candidates in group.items()
-    ]
+    digest = monitor_digest(args.monitor)
     findings = evaluate(
         records,
-        watches(
-            checkpoint,
-            [r.sample for r in records],
-            variants(checkpoint, args.seeds, ablations=args.ablations),
-            args.jobs,
-            progress=not args.quiet,
-        ),
-        detectors,
+        Watch(OURS, "ours", checkpoint, digest),
+        [
+            *variants(checkpoint, args.seeds, ablations=args.ablations),
+            *(Rival(name, "rival", tried) for name, tried in rivals(args.seed).items()),
+            *(Rival(name, "sanity check", tried) for name, tried in sanity_checks(args.seed).items()),
+        ],
         settings,
-        lambda name: console.print(f"scoring {name}"),
         unseen=unseen,
+        kept=Kept(args.output / PARTS, hashes["data"], hashes.get("unseen data", "")),
+        jobs=args.jobs,
+        progress=not args.quiet,
     )
     command = shlex.join(["salus", *sys.argv[1:]])
     metrics = {
         "command": command,
         "started": started,
         "manifest": {
-            "monitor": monitor_digest(args.monitor),
+            "monitor": digest,
             "policy": ", ".join(checkpoint.policy_hashes),
         },
         "hashes": hashes,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from salus_ros.errors import SalusError
+from salus_ros.evaluation.events import rising_edges
 from salus_ros.evaluation.metrics import Steps, auroc
-from salus_ros.evaluation.statistics import Estimate, bootstrap, clopper_pearson
+from salus_ros.evaluation.statistics import Estimate, clopper_pearson, interval
 from salus_ros.monitor.calibration import conformal_quantile
 from salus_ros.types import Floats
 
@@ -34,6 +35,16 @@ class ScoreTrace:
     failed: bool
     """The episode had an onset, or did not succeed."""
 
+    @property
+    def observed_s(self) -> float:
+        """How long something was said: steps times the time between two of them."""
+        return float(len(self.time_s) * np.median(np.diff(self.time_s))) if len(self.time_s) > 1 else 0.0
+
+    def until(self, end_s: float) -> ScoreTrace:
+        """What had been seen by a time."""
+        kept = self.time_s <= end_s
+        return ScoreTrace(self.time_s[kept], self.score[kept], self.failed)
+
 
 @dataclass(frozen=True, slots=True)
 class AlarmMetrics:
@@ -48,7 +59,9 @@ class AlarmMetrics:
     detection_time_s: float
     """Mean over *all* failures; a failure without an alarm counts as detected at its end."""
     alarms_per_hour: float
-    """Episodes alarmed per hour of successful operation."""
+    """Rising edges of the alarm per hour observed, right ones and false ones."""
+    false_alarms_per_hour: float
+    """The same in successes alone."""
 
 
 def common_length_s(traces: Sequence[ScoreTrace]) -> float:
@@ -64,9 +77,15 @@ def running_maximum(trace: ScoreTrace, until_s: float) -> float:
 
 
 def auroc_over_time(
-    traces: Sequence[ScoreTrace], fractions: Sequence[float] = FRACTIONS, draws: int = 2000
+    traces: Sequence[ScoreTrace], weights: Floats, fractions: Sequence[float] = FRACTIONS
 ) -> dict[float, Estimate]:
-    """AUROC of the running maximum after each fraction of the common length."""
+    """AUROC of the running maximum after each fraction of the common length.
+
+    Args:
+        traces: of E episodes.
+        weights: (1 + draws, E), see ``metrics``.
+        fractions: of the common length.
+    """
     length_s = common_length_s(traces)
     label = np.array([trace.failed for trace in traces], dtype=bool)
     episode = np.arange(len(traces))
@@ -74,7 +93,7 @@ def auroc_over_time(
     for fraction in fractions:
         maxima = np.array([running_maximum(trace, fraction * length_s) for trace in traces])
         finite = np.where(np.isfinite(maxima), maxima, np.finfo(np.float64).min)
-        result[fraction] = auroc(Steps(finite, label, episode), draws)
+        result[fraction] = interval(auroc(Steps(finite, label, episode), weights))
     return result
 
 
@@ -92,24 +111,21 @@ def alarm_metrics(
     length_s = common_length_s(traces)
     if not np.isfinite(length_s):
         length_s = max((float(t.time_s[-1]) for t in traces if t.time_s.size), default=0.0)
-    alarmed = {True: 0, False: 0}
-    count = {True: 0, False: 0}
+    alarmed, count, edges = ({True: 0, False: 0} for _ in range(3))
+    observed_s = {True: 0.0, False: 0.0}
     earliness: list[float] = []
     detection_times_s: list[float] = []
-    success_time_s = 0.0
-    for trace in traces:
-        kept = trace.time_s <= length_s
-        time_s = trace.time_s[kept]
-        end_s = float(time_s[-1]) if time_s.size else 0.0
-        raised = np.flatnonzero(trace.score[kept] > threshold)
+    for trace in (whole.until(length_s) for whole in traces):
+        raised = trace.score > threshold
+        first = np.flatnonzero(raised)
         count[trace.failed] += 1
-        alarmed[trace.failed] += bool(raised.size)
+        alarmed[trace.failed] += bool(first.size)
+        edges[trace.failed] += len(rising_edges(trace.time_s, raised))
+        observed_s[trace.failed] += trace.observed_s
         if trace.failed:
-            detected_s = float(time_s[raised[0]]) if raised.size else end_s
-            detection_times_s.append(detected_s)
-            earliness.append(1.0 - detected_s / end_s if raised.size and end_s > 0.0 else 0.0)
-        else:
-            success_time_s += end_s
+            end_s = float(trace.time_s[-1]) if trace.time_s.size else 0.0
+            detection_times_s.append(float(trace.time_s[first[0]]) if first.size else end_s)
+            earliness.append(_gain(trace, threshold))
     false_alarms = clopper_pearson(alarmed[False], count[False])
     true_positives = clopper_pearson(alarmed[True], count[True])
     return AlarmMetrics(
@@ -120,48 +136,57 @@ def alarm_metrics(
         balanced_accuracy=0.5 * (true_positives.value + 1.0 - false_alarms.value),
         time_weighted_accuracy=time_weighted_accuracy(earliness, 1.0 - false_alarms.value),
         detection_time_s=float(np.mean(detection_times_s)) if detection_times_s else float("nan"),
-        alarms_per_hour=3600.0 * alarmed[False] / success_time_s if success_time_s > 0.0 else float("nan"),
+        alarms_per_hour=per_hour(sum(edges.values()), sum(observed_s.values())),
+        false_alarms_per_hour=per_hour(edges[False], observed_s[False]),
     )
 
 
-def time_weighted_difference(
-    ours: Sequence[ScoreTrace],
-    our_threshold: float,
-    theirs: Sequence[ScoreTrace],
-    their_threshold: float,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """Time-weighted accuracy of ``ours`` minus that of ``theirs``, paired and resampled by episode."""
-    length_s = common_length_s(ours)
-    failed = np.array([trace.failed for trace in ours], float)
-    gains = [
-        np.array([_gain(trace, threshold, length_s) for trace in traces])
-        for traces, threshold in ((ours, our_threshold), (theirs, their_threshold))
-    ]
+def per_hour(count: int, observed_s: float) -> float:
+    """nan when nothing was observed."""
+    return 3600.0 * count / observed_s if observed_s > 0.0 else float("nan")
 
-    def accuracy(weights: Floats, gain: Floats) -> Floats:
+
+def begun_within(traces: Sequence[ScoreTrace], length_s: float, first_onsets_s: Sequence[float]) -> int:
+    """How many failures had begun by then: of no other can an alarm by then have been early.
+
+    Args:
+        traces: of E episodes.
+        length_s: the common length.
+        first_onsets_s: (E,) of each; infinite without one.
+    """
+    return sum(
+        trace.failed and onset_s <= length_s for trace, onset_s in zip(traces, first_onsets_s, strict=True)
+    )
+
+
+def resampled_time_weighted_accuracy(
+    traces: Sequence[ScoreTrace], threshold: float, weights: Floats
+) -> Floats:
+    """(1 + draws,), ``time_weighted_accuracy`` at the common length under each weighting of the E episodes.
+
+    Args:
+        traces: of E episodes.
+        threshold: above which the alarm is up.
+        weights: (1 + draws, E), see ``metrics``.
+    """
+    length_s = common_length_s(traces)
+    failed = np.array([trace.failed for trace in traces], float)
+    gain = np.array([_gain(trace.until(length_s), threshold) for trace in traces])
+    with np.errstate(all="ignore"):  # resamples without a failure, or without a success, are undefined
         result: Floats = 0.5 * (
             (weights @ (gain * failed)) / (weights @ failed)
             + (weights @ (gain * (1.0 - failed))) / (weights @ (1.0 - failed))
         )
-        return result
-
-    def difference(weights: Floats) -> Floats:
-        with np.errstate(all="ignore"):
-            return accuracy(weights, gains[0]) - accuracy(weights, gains[1])
-
-    return bootstrap(difference, len(ours), draws, seed=seed)
+    return result
 
 
-def _gain(trace: ScoreTrace, threshold: float, length_s: float) -> float:
+def _gain(trace: ScoreTrace, threshold: float) -> float:
     """How early a failure was alarmed in; for a success, 1 without an alarm."""
-    kept = trace.time_s <= length_s
-    raised = np.flatnonzero(trace.score[kept] > threshold)
+    raised = np.flatnonzero(trace.score > threshold)
     if not trace.failed:
         return float(raised.size == 0)
-    time_s = trace.time_s[kept]
-    return 1.0 - float(time_s[raised[0]] / time_s[-1]) if raised.size and time_s[-1] > 0.0 else 0.0
+    early = raised.size and trace.time_s[-1] > 0.0
+    return 1.0 - float(trace.time_s[raised[0]] / trace.time_s[-1]) if early else 0.0
 
 
 def coverage(traces: Sequence[ScoreTrace], until_s: float) -> tuple[tuple[float, float], ...]:

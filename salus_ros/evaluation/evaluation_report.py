@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,17 +12,20 @@ from rich.table import Table
 
 from salus_ros.data.episode import Episode, PredictionStream
 from salus_ros.data.store import Store
+from salus_ros.evaluation.detectors import AT_THRESHOLD, Compared
+from salus_ros.evaluation.events import EARLIEST_S, LATEST_S
+from salus_ros.evaluation.figures import Figures
 from salus_ros.evaluation.frames import QUALITIES
 from salus_ros.evaluation.metrics import Reliability
 from salus_ros.evaluation.outcomes import summarise
 from salus_ros.evaluation.plots import Plot, plots
-from salus_ros.evaluation.protocol import MIN_ONSETS, OURS, SEEN, UNSEEN, Figures, Findings, TestSet
+from salus_ros.evaluation.protocol import MIN_ONSETS, OURS, SEEN, UNSEEN, Findings, TestSet
 from salus_ros.evaluation.records import Record
 from salus_ros.evaluation.report import GLYPHS, Cell, RunFacts, axis_length_s, environment, replace_file
 from salus_ros.evaluation.statistics import Estimate
 from salus_ros.evaluation.table import NONE
 from salus_ros.evaluation.timeline import Timeline, timeline
-from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType
+from salus_ros.types import HORIZONS_S, FailureType, Floats
 
 EXAMPLES = 8
 
@@ -76,6 +79,13 @@ COLUMNS = (
 )
 """Of the table; the last three at a preset false-alarm rate of 5 %."""
 
+COMPARED = {
+    Compared.AUROC: "AUROC",
+    Compared.EVENT_F1: "event F1",
+    Compared.TIME_WEIGHTED: "time-weighted accuracy",
+}
+"""In what a detector is meant to be exceeded."""
+
 GROUPS = {
     "ours": "",
     "another seed": "Other training seeds",
@@ -103,7 +113,7 @@ def lines(test: TestSet) -> list[Line]:
     figures = sorted(
         test.figures, key=lambda f: (list(GROUPS).index(f.kind), -np.nan_to_num(f.mean_auroc.value))
     )
-    return [Line(f.name, f.kind, _cells(f), f.mean_auroc) for f in figures]
+    return [Line(f.name, f.kind, _cells(f, test.behind[f.name]), f.mean_auroc) for f in figures]
 
 
 def terminal_table(name: str, test: TestSet) -> Table:
@@ -131,14 +141,10 @@ def caveats(findings: Findings) -> list[str]:
                 f"{name}: {len(test.records)} episodes hold few onsets "
                 f"({', '.join(few)}; {MIN_ONSETS} wanted)."
             )
-        for what, behind in (
-            ("AUROC", [f.name for f in test.figures[1:] if _ahead(f) and not f.behind_ours.low > 0.0]),
-            ("event F1", [f.name for f in test.figures[1:] if _ahead(f) and not f.f1_behind_ours.low > 0.0]),
-            (
-                "time-weighted accuracy",
-                [f.name for f in test.figures[1:] if _ahead(f) and not f.time_weighted_behind_ours.low > 0.0],
-            ),
-        ):
+        for number, what in COMPARED.items():
+            behind = [
+                f.name for f in test.figures[1:] if _ahead(f) and not test.behind[f.name][number].low > 0.0
+            ]
             if behind:
                 said.append(f"{name}: in {what} {OURS} does not exceed by an interval: {', '.join(behind)}.")
     said += [f"{name} was left out: {reason}" for name, reason in findings.unavailable.items()]
@@ -193,6 +199,8 @@ def write_evaluation_report(
             types=list(FailureType),
             glyphs=GLYPHS,
             none=NONE,
+            number=_two,
+            between=_between,
         )
     )
     replace_file(path, html)
@@ -201,10 +209,10 @@ def write_evaluation_report(
             replace_file(path.parent / "plots" / f"{section.name}-{plot.name}.svg", plot.svg)
 
 
-def _cells(figures: Figures) -> tuple[str, ...]:
+def _cells(figures: Figures, behind: Mapping[Compared, Estimate]) -> tuple[str, ...]:
     auprc = [m.auprc.value for m in figures.steps.values() if np.isfinite(m.auprc.value)]
     preset = figures.alarms[0]
-    difference = NONE if figures.kind == "ours" else _signed(figures.behind_ours)
+    difference = NONE if figures.kind == "ours" else _signed(behind[Compared.AUROC])
     return (
         _interval(figures.mean_auroc),
         difference,
@@ -233,31 +241,35 @@ def _headline(test: TestSet) -> str:
 
 
 def _examples(test: TestSet) -> list[Example]:
+    told_of = [_told(r, verdict) for r, verdict in zip(test.records, test.scores[OURS].verdict, strict=True)]
     chosen: dict[int, str] = {}
-    ours = {r.sample.seed: _told(r, test.predictions[r.sample.seed]) for r in test.records}
     for told in ("foreseen", "not foreseen", "false alarm"):
         for failure in FailureType:
-            of_type = [r for r in test.records if told == "false alarm" or len(r.onsets_s(failure))]
-            fits = [r for r in of_type if ours[r.sample.seed] == told and r.sample.seed not in chosen]
-            for r in fits[:1]:
-                chosen[r.sample.seed] = told
-    found = {r.sample.seed: r for r in test.records}
-    return [
-        _example(found[seed], test.predictions[seed], told) for seed, told in list(chosen.items())[:EXAMPLES]
-    ]
+            fits = (
+                i
+                for i, r in enumerate(test.records)
+                if told_of[i] == told
+                and i not in chosen
+                and (told == "false alarm" or len(r.onsets_s(failure)))
+            )
+            first = next(fits, None)
+            if first is not None:
+                chosen[first] = told
+    return [_example(test, i, told) for i, told in list(chosen.items())[:EXAMPLES]]
 
 
-def _told(record: Record, said: Sequence[FailurePrediction]) -> str:
-    alarm = np.array([p.alarm for p in said]) & record.judged_before_onset
+def _told(record: Record, verdict: Floats) -> str:
+    alarm = (verdict > AT_THRESHOLD) & record.judged_before_onset
     if not record.sample.onsets:
         return "false alarm" if alarm.any() else "quiet"
     lead_s = record.first_onset_s - record.time_s[alarm]
-    return "foreseen" if ((lead_s >= 0.2) & (lead_s <= 1.0)).any() else "not foreseen"
+    return "foreseen" if ((lead_s >= LATEST_S) & (lead_s <= EARLIEST_S)).any() else "not foreseen"
 
 
-def _example(record: Record, said: Sequence[FailurePrediction], told: str) -> Example:
+def _example(test: TestSet, index: int, told: str) -> Example:
+    record = test.records[index]
     episode = Store.open(record.store).episode(record.index, ["interventions", "frames"])
-    judged = replace(episode, predictions=_stream(said))
+    judged = replace(episode, predictions=_stream(test, index))
     summary = summarise(judged)
     edge_px, quality = QUALITIES[0]
     drawing = timeline(judged, axis_length_s([judged]), edge_px, quality)
@@ -269,21 +281,24 @@ def _about(episode: Episode) -> str:
     return ", ".join(part for part in (episode.meta.task, episode.meta.disturbance or "undisturbed") if part)
 
 
-def _stream(said: Sequence[FailurePrediction]) -> PredictionStream:
-    stamps = np.array([p.stamp_s for p in said])
+def _stream(test: TestSet, index: int) -> PredictionStream:
+    """What ours said in an episode, as it would have been recorded."""
+    scored, stamps = test.scores[OURS], test.records[index].time_s
+    probability, verdict, steps = scored.by_horizon[index], scored.verdict[index], len(stamps)
+    relative = probability[:, :, -1] / test.threshold
     return PredictionStream(
         stamp_s=stamps,
         arrival_s=stamps,
-        sequence=np.array([p.sequence for p in said]),
-        horizons_s=np.array([p.horizons_s for p in said]),
-        probability=np.array([p.probability for p in said]),
-        timeout_probability=np.array([p.timeout_probability for p in said]),
-        risk=np.array([p.risk for p in said]),
-        risk_type=np.array([int(p.risk_type) for p in said]),
-        risk_horizon_s=np.array([p.risk_horizon_s for p in said]),
-        alarm=np.array([p.alarm for p in said]),
-        threshold=np.array([p.threshold for p in said]),
-        out_of_distribution=np.array([p.out_of_distribution for p in said]),
+        sequence=np.zeros(steps, np.int64),
+        horizons_s=np.tile(HORIZONS_S, (steps, 1)),
+        probability=probability,
+        timeout_probability=scored.timeout[index],
+        risk=np.clip(0.5 * verdict, 0.0, 1.0),
+        risk_type=relative.argmax(axis=1),
+        risk_horizon_s=np.full(steps, HORIZONS_S[-1]),
+        alarm=verdict > AT_THRESHOLD,
+        threshold=np.tile(test.threshold, (steps, 1)),
+        out_of_distribution=scored.outside[index],
     )
 
 
@@ -293,6 +308,10 @@ def _curve(points: Reliability) -> list[tuple[float, float]]:
 
 def _two(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else NONE
+
+
+def _between(estimate: Estimate) -> str:
+    return f"{estimate.low:.2f} to {estimate.high:.2f}" if np.isfinite(estimate.low) else ""
 
 
 def _ms(value_s: float) -> str:

@@ -11,8 +11,8 @@ What counts, in one episode and for one failure type (or for all of them as one)
   1.0 s before it is neither right nor wrong.
 - **True positives** are pairs of an alarm and an onset 0.2 to 1.0 s after it. An alarm is in one pair at
   most, and so is an onset, which takes the earliest alarm that is left. Every other alarm is a false
-  positive, also a second one before the same onset; every other onset is a miss. So alarms (save those before onsets
-  that were left out) are true plus false positives, and onsets are true positives plus misses.
+  positive, also a second one before the same onset; every other onset is a miss. So alarms (save those
+  before onsets that were left out) are true plus false positives, and onsets true positives plus misses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from salus_ros.data.labels import RECOVERY_S
 from salus_ros.errors import SalusError
-from salus_ros.evaluation.statistics import UNDEFINED, Estimate, bootstrap
+from salus_ros.evaluation.statistics import UNDEFINED, Estimate, interval
 from salus_ros.types import FailureType, Floats
 
 EARLIEST_S = 1.0
@@ -116,8 +116,7 @@ def foreseeable(onsets_s: ArrayLike) -> NDArray[np.bool_]:
     onsets = np.asarray(onsets_s, dtype=np.float64)
     after = onsets[:, None] - onsets[None, :]
     hidden = (after > _EPSILON_S) & (after < RECOVERY_S + LATEST_S - _EPSILON_S)
-    result: NDArray[np.bool_] = ~hidden.any(axis=1)
-    return result
+    return np.logical_not(np.asarray(hidden.any(axis=1), dtype=bool))
 
 
 def match_alarms(
@@ -185,32 +184,20 @@ def total(counts: Iterable[EventCounts]) -> EventCounts:
     return sum(counts, NO_EVENTS)
 
 
-def f1_difference(
-    ours: Sequence[EventCounts], theirs: Sequence[EventCounts], draws: int = 2000, seed: int = 0
-) -> Estimate:
-    """F1 of ``ours`` minus that of ``theirs`` on the same episodes, resampled by episode."""
-    return bootstrap(lambda w: _f1(w, ours) - _f1(w, theirs), len(ours), draws, seed=seed)
-
-
-def mean_f1(groups: Sequence[Sequence[EventCounts]], draws: int = 2000, seed: int = 0) -> Estimate:
-    """F1, mean over groups (failure types) that hold an onset; each group has one entry an episode."""
-    kept = [group for group in groups if sum(c.true_positives + c.misses for c in group)]
-    if not kept:
-        return UNDEFINED
-    return bootstrap(
-        lambda w: np.nanmean([np.nan_to_num(_f1(w, group)) for group in kept], axis=0),
-        len(kept[0]),
-        draws,
-        seed=seed,
-    )
-
-
-def _f1(weights: Floats, counts: Sequence[EventCounts]) -> Floats:
-    """(draws,) F1 of the episodes' sums under weights (draws, E); nan without alarm and onset."""
+def resampled_f1(counts: Sequence[EventCounts], weights: Floats) -> Floats:
+    """(1 + draws,) F1 of the E episodes' sums under weights (1 + draws, E); nan without alarm and onset."""
     table = np.array([(c.true_positives, c.false_positives + c.misses) for c in counts], float)
     hit, wrong = (weights @ table).T
     known = 2.0 * hit + wrong > 0.0
     return np.where(known, 2.0 * hit / np.where(known, 2.0 * hit + wrong, 1.0), np.nan)
+
+
+def mean_f1(groups: Sequence[Sequence[EventCounts]], weights: Floats) -> Estimate:
+    """F1, mean over groups (failure types) that hold an onset; each group has one entry an episode."""
+    kept = [group for group in groups if sum(c.true_positives + c.misses for c in group)]
+    if not kept:
+        return UNDEFINED
+    return interval(np.mean([np.nan_to_num(resampled_f1(group, weights)) for group in kept], axis=0))
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -1,26 +1,29 @@
 """How well a score ranks and how well a probability is calibrated, step by step.
 
-Steps of one episode are not independent, so every interval resamples whole episodes.
+Steps of one episode are not independent, so every interval resamples whole episodes: ``weights`` (1 + draws,
+E) say how often each of E episodes counts, in the whole (the first row) and in each resample. The same
+for two scores make their difference a paired one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from salus_ros.errors import SalusError
-from salus_ros.evaluation.statistics import CONFIDENCE, UNDEFINED, Estimate, bootstrap
+from salus_ros.evaluation.statistics import UNDEFINED, Estimate, interval
 from salus_ros.types import Floats
 
 CALIBRATION_BINS = 10
 """Bins of equal count: onsets are rare, and bins of equal width would leave all but the first empty."""
 
 AUPRC_DRAWS = 200
-"""Each draw walks over every step; 200 settle a 95 % interval to a few per cent of its width."""
+"""Each draw costs a sum over all scores; 200 settle a 95 % interval to a few per cent of its width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Steps:
     label: NDArray[np.bool_]
     """(N,), True when an onset lies within the horizon."""
     episode: NDArray[np.int64]
-    """(N,), which episode the step belongs to."""
+    """(N,), which of the E episodes the step belongs to, counted from 0."""
 
     def __post_init__(self) -> None:
         shapes = (self.score.shape, self.label.shape, self.episode.shape)
@@ -65,116 +68,45 @@ class StepMetrics:
     steps: int
 
 
-def step_metrics(steps: Steps, draws: int = 2000, seed: int = 0) -> StepMetrics:
-    """All numbers of one type and horizon; Brier and calibration error need scores in [0, 1], else nan."""
+def step_metrics(steps: Steps, weights: Floats) -> tuple[StepMetrics, Floats]:
+    """All numbers of one type and horizon, and the AUROC under all weights (1 + draws,).
+
+    Brier and calibration error need scores in [0, 1], else they are nan.
+    """
     count = steps.score.size
     is_probability = count > 0 and steps.score.min() >= 0.0 and steps.score.max() <= 1.0
-    return StepMetrics(
-        auroc=auroc(steps, draws, seed),
-        auprc=auprc(steps, min(draws, AUPRC_DRAWS), seed),
+    ranked = _Ranks(steps, weights.shape[1]) if steps.has_both_classes else None
+    aurocs = ranked.auroc(weights) if ranked else np.full(len(weights), np.nan)
+    metrics = StepMetrics(
+        auroc=interval(aurocs),
+        auprc=interval(ranked.auprc(weights[: 1 + AUPRC_DRAWS])) if ranked else UNDEFINED,
         prevalence=float(steps.label.mean()) if count else float("nan"),
         brier=float(np.mean((steps.score - steps.label) ** 2)) if is_probability else float("nan"),
         calibration_error=expected_calibration_error(steps) if is_probability else float("nan"),
         positives=int(steps.label.sum()),
         steps=count,
     )
+    return metrics, aurocs
 
 
-def auroc(steps: Steps, draws: int = 2000, seed: int = 0) -> Estimate:
-    """Area under the ROC curve with an interval by episode; nan with one class only."""
+def auroc(steps: Steps, weights: Floats) -> Floats:
+    """(1 + draws,), area under the ROC curve under each weighting; nan where there is one class only."""
     if not steps.has_both_classes:
-        return UNDEFINED
-    concordant, pairs = _pair_counts(steps)
-    estimate = bootstrap(lambda w: _weighted_auroc(w, concordant, pairs), len(pairs), draws, CONFIDENCE, seed)
-    value = float(roc_auc_score(steps.label, steps.score))
-    return Estimate(value, estimate.low, estimate.high)
+        return np.full(len(weights), np.nan)
+    return _Ranks(steps, weights.shape[1]).auroc(weights)
 
 
-def auroc_difference(ours: Steps, theirs: Steps, draws: int = 2000, seed: int = 0) -> Estimate:
-    """AUROC of ``ours`` minus that of ``theirs``, paired: both are resampled by the same episodes."""
-    if not (ours.has_both_classes and theirs.has_both_classes):
-        return UNDEFINED
-    episodes = np.union1d(ours.episode, theirs.episode)
-    first, second = _pair_counts(ours, episodes), _pair_counts(theirs, episodes)
-    return bootstrap(
-        lambda w: _weighted_auroc(w, *first) - _weighted_auroc(w, *second),
-        len(episodes),
-        draws,
-        CONFIDENCE,
-        seed,
-    )
+def mean_over_cells(values: Floats) -> Floats:
+    """(1 + draws,), mean over the cells (cells, 1 + draws) that are defined."""
+    defined = np.isfinite(values).sum(axis=0)
+    result: Floats = np.where(defined > 0, np.nansum(values, axis=0) / np.maximum(defined, 1), np.nan)
+    return result
 
 
-def mean_auroc(cells: Sequence[Steps], draws: int = 2000, seed: int = 0) -> Estimate:
-    """Mean of the AUROC over cells that have both classes, all resampled by the same episodes.
-
-    Args:
-        draws: 0 for the value without an interval.
-    """
-    statistic = _mean_auroc_statistic(cells, _episodes(cells))
-    if statistic is None:
-        return UNDEFINED
-    if draws == 0:
-        value = float(statistic(np.ones((1, _episodes(cells).size)))[0])
-        return Estimate(value, float("nan"), float("nan"))
-    return bootstrap(statistic, _episodes(cells).size, draws, CONFIDENCE, seed)
-
-
-def mean_auroc_difference(
-    ours: Sequence[Steps], theirs: Sequence[Steps], draws: int = 2000, seed: int = 0
-) -> Estimate:
-    """Mean AUROC of ``ours`` minus that of ``theirs`` over the same cells, paired by episode."""
-    episodes = _episodes([*ours, *theirs])
-    first, second = _mean_auroc_statistic(ours, episodes), _mean_auroc_statistic(theirs, episodes)
-    if first is None or second is None:
-        return UNDEFINED
-    return bootstrap(lambda w: first(w) - second(w), episodes.size, draws, CONFIDENCE, seed)
-
-
-def _episodes(cells: Sequence[Steps]) -> NDArray[np.int64]:
-    episodes: NDArray[np.int64] = np.unique(np.concatenate([cell.episode for cell in cells]))
-    return episodes
-
-
-def _mean_auroc_statistic(
-    cells: Sequence[Steps], episodes: NDArray[np.int64]
-) -> Callable[[Floats], Floats] | None:
-    """Weights (draws, E) to the mean over the cells that are defined under them."""
-    counts = [_pair_counts(cell, episodes) for cell in cells if cell.has_both_classes]
-    if not counts:
-        return None
-
-    def mean(weights: Floats) -> Floats:
-        values = np.stack([_weighted_auroc(weights, *count) for count in counts])
-        defined = np.isfinite(values).sum(axis=0)
-        result: Floats = np.where(defined > 0, np.nansum(values, axis=0) / np.maximum(defined, 1), np.nan)
-        return result
-
-    return mean
-
-
-def auprc(steps: Steps, draws: int = AUPRC_DRAWS, seed: int = 0) -> Estimate:
-    """Average precision with an interval by episode; compare it with the prevalence, which is chance."""
-    if not steps.has_both_classes:
-        return UNDEFINED
-    order = np.argsort(-steps.score, kind="stable")
-    label = steps.label[order]
-    last_of_tie = np.append(np.diff(steps.score[order]) != 0.0, True)
-    episodes, index = np.unique(steps.episode[order], return_inverse=True)
-
-    def average_precision(weights: Floats) -> Floats:
-        values = np.empty(len(weights))
-        for row, episode_weight in enumerate(weights):
-            weight = episode_weight[index]
-            true = np.cumsum(weight * label)[last_of_tie]
-            flagged = np.cumsum(weight)[last_of_tie]
-            precision = np.divide(true, flagged, out=np.zeros_like(true), where=flagged > 0.0)
-            values[row] = np.diff(true, prepend=0.0) @ precision / true[-1] if true[-1] > 0.0 else np.nan
-        return values
-
-    estimate = bootstrap(average_precision, len(episodes), draws, CONFIDENCE, seed)
-    value = float(average_precision_score(steps.label, steps.score))
-    return Estimate(value, estimate.low, estimate.high)
+def mean_auroc(cells: Sequence[Steps]) -> float:
+    """Mean over the cells that have both classes; nan without any."""
+    values = [float(roc_auc_score(cell.label, cell.score)) for cell in cells if cell.has_both_classes]
+    return float(np.mean(values)) if values else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,34 +138,51 @@ def expected_calibration_error(steps: Steps, bins: int = CALIBRATION_BINS) -> fl
     return float(np.average(np.abs(points.predicted - points.observed), weights=points.count))
 
 
-def _pair_counts(steps: Steps, episodes: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
-    """For each two episodes: concordant pairs (positive of i above negative of j, ties half), and all pairs.
+class _Ranks:
+    """Where each episode's scores lie among the S distinct scores of all positive steps.
 
-    AUROC under any weighting of the episodes is a ratio of two quadratic forms in these
-    (E, E) matrices, which makes thousands of resamples cheap.
+    AUROC and average precision under any weighting of the episodes are sums over these few numbers, which
+    makes thousands of resamples cheap. At equal weights both are those of scikit-learn; that is tested.
     """
-    if episodes is None:
-        episodes = np.unique(steps.episode)
-    index = np.searchsorted(episodes, steps.episode)
-    positive = steps.score[steps.label]
-    positive_episode = index[steps.label]
-    order = np.argsort(index[~steps.label], kind="stable")
-    negative = steps.score[~steps.label][order]
-    bounds = np.searchsorted(index[~steps.label][order], np.arange(len(episodes) + 1))
-    concordant = np.zeros((len(episodes), len(episodes)))
-    for j in range(len(episodes)):
-        values = np.sort(negative[bounds[j] : bounds[j + 1]])
-        below = 0.5 * (np.searchsorted(values, positive, "left") + np.searchsorted(values, positive, "right"))
-        concordant[:, j] = np.bincount(positive_episode, below, len(episodes))
-    pairs = np.outer(np.bincount(positive_episode, minlength=len(episodes)), np.diff(bounds)).astype(
-        np.float64
-    )
-    return concordant, pairs
 
+    def __init__(self, steps: Steps, episodes: int) -> None:
+        scores = np.unique(steps.score[steps.label])
 
-def _weighted_auroc(weights: Floats, concordant: Floats, pairs: Floats) -> Floats:
-    numerator = np.einsum("be,be->b", weights @ concordant, weights)
-    denominator = np.einsum("be,be->b", weights @ pairs, weights)
-    result: Floats = np.full(len(weights), np.nan)
-    np.divide(numerator, denominator, out=result, where=denominator > 0.0)
-    return result
+        def counted(chosen: NDArray[np.bool_], side: Literal["left", "right"]) -> Floats:
+            """(E, S), an episode's steps below a score (right), or below and at it (left)."""
+            place = np.searchsorted(scores, steps.score[chosen], side)
+            shape = (episodes, len(scores) + 1)
+            cells = np.bincount(steps.episode[chosen] * shape[1] + place, minlength=shape[0] * shape[1])
+            return np.cumsum(cells.reshape(shape)[:, :-1], axis=1, dtype=np.float64)
+
+        self._positives_up_to = counted(steps.label, "left")
+        self._negatives_below = counted(~steps.label, "right")
+        self._negatives_up_to = counted(~steps.label, "left")
+        self._positives = np.bincount(steps.episode[steps.label], minlength=episodes).astype(np.float64)
+        self._negatives = np.bincount(steps.episode[~steps.label], minlength=episodes).astype(np.float64)
+
+    def auroc(self, weights: Floats) -> Floats:
+        """(draws,) under weights (draws, E): the share of pairs in order, ties half; nan without a pair."""
+        holds = self._positives > 0
+        positives = np.diff(self._positives_up_to[holds], axis=1, prepend=0.0)
+        # (E with a positive, E), pairs of a positive of one and a negative of the other in order
+        concordant = 0.5 * positives @ (self._negatives_below + self._negatives_up_to).T
+        in_order = ((weights[:, holds] @ concordant) * weights).sum(axis=1)
+        pairs = (weights @ self._positives) * (weights @ self._negatives)
+        result: Floats = np.full(len(weights), np.nan)
+        np.divide(in_order, pairs, out=result, where=pairs > 0.0)
+        return result
+
+    def auprc(self, weights: Floats) -> Floats:
+        """(draws,) average precision under weights (draws, E); nan without a positive."""
+        all_positives, all_negatives = weights @ self._positives, weights @ self._negatives
+        below = np.concatenate(  # (draws, S), positives below each score
+            [np.zeros((len(weights), 1)), (weights @ self._positives_up_to)[:, :-1]], axis=1
+        )
+        found = all_positives[:, None] - below
+        flagged = found + all_negatives[:, None] - weights @ self._negatives_below
+        precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0.0)
+        gained = -np.diff(found, axis=1, append=0.0)
+        result: Floats = np.full(len(weights), np.nan)
+        np.divide((gained * precision).sum(axis=1), all_positives, out=result, where=all_positives > 0.0)
+        return result

@@ -51,9 +51,10 @@ def plots(test: TestSet, curves: Sequence[Sequence[tuple[float, float]]] = ()) -
         curves: training and tuning loss after each epoch, of each member.
     """
     shown = _shown(test)
+    every = {name: test.cells(name) for name in shown}
     drawn = []
     for failure in FailureType:
-        cells = {name: test.cells[name][failure, HORIZONS_S[-1]] for name in shown}
+        cells = {name: found[failure, HORIZONS_S[-1]] for name, found in every.items()}
         if not cells[OURS].has_both_classes:
             continue
         kind = failure.name.lower()

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from salus_ros.errors import SalusError
-from salus_ros.evaluation.protocol import OURS, Watch
+from salus_ros.evaluation.detectors import OURS, Answer, Data, ProtocolSettings, Watch
+from salus_ros.evaluation.kept import Kept
 from salus_ros.monitor.checkpoint import Checkpoint
-from salus_ros.monitor.dataset import Sample
 from salus_ros.monitor.predictor import REACH
 from salus_ros.monitor.settings import MonitorSettings
-from salus_ros.monitor.signals import families
-from salus_ros.monitor.splits import Split
+from salus_ros.monitor.signals import LEFT_OUT, SignalSet, families
 from salus_ros.monitor.training_settings import TrainingSettings
 
 EPISODES: Final = (50, 150, 500)
@@ -28,25 +27,51 @@ MEMBERS: Final = (1, 2, 5)
 
 
 @dataclass(frozen=True, slots=True)
-class Ablation:
-    """One training that differs from ours."""
+class Retrained:
+    """A monitor whose training differs from ours in one thing."""
 
     name: str
     kind: str
     settings: TrainingSettings
+    monitor: MonitorSettings
     signals: tuple[str, ...]
     train_episodes: int = 0
     """0 for all."""
 
+    def answer(self, data: Data, settings: ProtocolSettings, kept: Kept) -> Answer:
+        """Trains, unless that was done before, and scores as it would be deployed."""
+        about = json.dumps(
+            [
+                self.settings.model_dump(),
+                self.monitor.model_dump(),
+                self.signals,
+                self.train_episodes,
+            ]
+        )
+        checkpoint = kept.checkpoint(about, lambda state: self._train(data, state))
+        return Watch(self.name, self.kind, checkpoint, about).answer(data, settings, kept)
 
-def variants(checkpoint: Checkpoint, seeds: int, *, ablations: bool) -> list[Ablation]:
+    def _train(self, data: Data, state: Path | None) -> Checkpoint:
+        from salus_ros.monitor.training import train
+
+        if self.train_episodes > len(data.train):
+            raise SalusError(f"there are {len(data.train)} training episodes.")
+        chosen = data.train
+        if self.train_episodes:
+            order = np.random.default_rng(self.settings.seed).permutation(len(data.train))
+            chosen = [data.train[i] for i in order[: self.train_episodes]]
+        samples = [r.sample for part in (chosen, data.tune, data.calibrate) for r in part]
+        return train(samples, self.settings, self.monitor, signals=self.signals, progress=False, state=state)
+
+
+def variants(checkpoint: Checkpoint, seeds: int, *, ablations: bool) -> list[Retrained]:
     """What is trained beside ours: other seeds, successes only, and ablations where they are wanted."""
     ours = TrainingSettings(**checkpoint.report.get("training", {}))
     names = checkpoint.signals
 
-    def setting(name: str, signals: Sequence[str] = names, **changed: object) -> Ablation:
+    def setting(name: str, signals: Sequence[str] = names, **changed: object) -> Retrained:
         settings = TrainingSettings(**{**ours.model_dump(), **changed})
-        return Ablation(f"{OURS}, {name}", "another setting", settings, tuple(signals))
+        return Retrained(f"{OURS}, {name}", "another setting", settings, checkpoint.settings, tuple(signals))
 
     found = [
         replace(setting(f"seed {seed}", seed=seed), kind="another seed")
@@ -59,6 +84,11 @@ def variants(checkpoint: Checkpoint, seeds: int, *, ablations: bool) -> list[Abl
         rest = [n for n in names if not n.startswith(f"{family}.")]
         if 0 < len(rest) < len(names):
             found.append(setting(f"without {family}", rest))
+        elif family in LEFT_OUT:
+            every = SignalSet().names
+            found.append(
+                setting(f"with {family}", [n for n in every if n in names or n.startswith(f"{family}.")])
+            )
     for family in ("uncertainty", "motion"):
         alone = [n for n in names if n.startswith(f"{family}.")]
         if alone:
@@ -70,48 +100,3 @@ def variants(checkpoint: Checkpoint, seeds: int, *, ablations: bool) -> list[Abl
     ]
     found += [replace(setting(f"{n} training episodes"), train_episodes=n) for n in EPISODES]
     return found
-
-
-def watches(
-    checkpoint: Checkpoint,
-    samples: Sequence[Sample],
-    trained: Sequence[Ablation],
-    jobs: int,
-    *,
-    progress: bool = True,
-) -> list[Watch]:
-    """Ours, then each of the others, trained in parallel; one that cannot be trained is left out."""
-    rest = [s for s in samples if s.split is not Split.TEST]
-    count = sum(s.split is Split.TRAIN for s in rest)
-    able = [a for a in trained if a.train_episodes <= count]
-    parts = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_train)(a, _chosen(rest, a), checkpoint.settings) for a in able
-    )
-    bar = tqdm(parts, total=len(able), desc="train", unit="monitor", disable=not progress)
-    return [Watch(OURS, "ours", checkpoint)] + [
-        Watch(ablation.name, ablation.kind, result)
-        for ablation, result in zip(able, bar, strict=True)
-        if result is not None
-    ]
-
-
-def _chosen(samples: Sequence[Sample], ablation: Ablation) -> list[Sample]:
-    """Fewer training episodes where that is asked for."""
-    train = [s for s in samples if s.split is Split.TRAIN]
-    if not ablation.train_episodes:
-        return list(samples)
-    order = np.random.default_rng(ablation.settings.seed).permutation(len(train))
-    kept = [train[i] for i in order[: ablation.train_episodes]]
-    return kept + [s for s in samples if s.split is not Split.TRAIN]
-
-
-def _train(ablation: Ablation, samples: Sequence[Sample], monitor: MonitorSettings) -> Checkpoint | None:
-    import torch
-
-    from salus_ros.monitor.training import train
-
-    torch.set_num_threads(1)
-    try:
-        return train(samples, ablation.settings, monitor, signals=ablation.signals, progress=False)
-    except SalusError:
-        return None

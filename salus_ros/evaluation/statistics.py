@@ -83,12 +83,21 @@ def bootstrap(
         statistic: takes weights (draws, count) and returns one value per row; nan where undefined.
         count: number of episodes.
     """
-    if count == 0:
-        return UNDEFINED
-    value = float(statistic(np.ones((1, count)))[0])
-    resampled = statistic(resamples(count, draws, seed))
-    resampled = resampled[np.isfinite(resampled)]
-    if not np.isfinite(value) or resampled.size < draws // 2:
+    return interval(statistic(whole_and_resamples(count, draws, seed)), confidence) if count else UNDEFINED
+
+
+def whole_and_resamples(count: int, draws: int, seed: int = 0) -> Floats:
+    """(1 + draws, count), weights of the episodes: all as they are, then each bootstrap resample."""
+    return np.concatenate([np.ones((1, count)), resamples(count, draws, seed)])
+
+
+def interval(values: Floats, confidence: float = CONFIDENCE) -> Estimate:
+    """Percentile interval of a statistic (1 + draws,), whose first value is that of the whole.
+
+    Resamples in which it is undefined are left out; with more than half of them there is no interval.
+    """
+    value, resampled = float(values[0]), values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(value) or not resampled.size or resampled.size < (len(values) - 1) // 2:
         return Estimate(value, float("nan"), float("nan"))
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(resampled, [tail, 100.0 - tail])

@@ -12,9 +12,10 @@ from salus_ros.evaluation.events import (
     LATEST_S,
     EventCounts,
     episode_events,
-    f1_difference,
     foreseeable,
     match_alarms,
+    mean_f1,
+    resampled_f1,
     rising_edges,
     total,
 )
@@ -170,9 +171,12 @@ def test_rising_edges_are_where_the_alarm_goes_up() -> None:
     assert rising_edges([0.0, 0.1, 0.2, 0.3, 0.4], [False, True, True, False, True]).tolist() == [0.1, 0.4]
 
 
-def test_the_difference_of_f1_is_that_of_the_sums() -> None:
-    ours = [EventCounts(1, 0, 0, (0.5,)), EventCounts(1, 0, 1, (0.4,)), EventCounts(0, 0, 0, ())]
-    theirs = [EventCounts(0, 1, 1, ()), EventCounts(1, 0, 1, (0.4,)), EventCounts(0, 2, 0, ())]
-    difference = f1_difference(ours, theirs, draws=50)
-    assert difference.value == pytest.approx(total(ours).f1 - total(theirs).f1)
-    assert f1_difference(ours, ours, draws=50).high == 0.0
+def test_resampled_f1_is_that_of_the_sums() -> None:
+    counts = [EventCounts(1, 0, 1, (0.5,)), EventCounts(1, 2, 0, (0.4,)), EventCounts(0, 0, 0, ())]
+    weights = np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [0.0, 0.0, 3.0]])
+    expected = [total(counts).f1, total([counts[0], counts[0]]).f1]
+    assert resampled_f1(counts, weights)[:2] == pytest.approx(expected)
+    assert np.isnan(resampled_f1(counts, weights)[2])
+    assert mean_f1([counts, [EventCounts(0, 1, 0, ())] * 3], weights).value == pytest.approx(expected[0]), (
+        "a type without an onset is left out"
+    )
