@@ -16,6 +16,10 @@ TRIALS_OF_OURS = (
     "before, on episodes of earlier policies: see *What this does not show* above and "
     "[the ledger](test-ledger.md)."
 )
+BEST_OF_RIVALS = (
+    " A rival is shown in each of the three numbers with the variant, and the aggregation over time, that did "
+    "best in that number on the tuning episodes, its alarm set on the same calibration episodes as ours."
+)
 _EPSILON_S = 1e-6
 """Lead times are differences of stamps; a median of exactly 0.35 s counts."""
 
@@ -27,8 +31,9 @@ def section(found: dict[str, Any]) -> str:
         _source(found),
         targets(found),
         *(detectors(name, test) for name, test in found["tests"].items()),
-        TRIALS_OF_OURS,
+        TRIALS_OF_OURS + (BEST_OF_RIVALS if isinstance(_ours(seen).get("choice"), dict) else ""),
         *(by_type(name, test) for name, test in found["tests"].items()),
+        *(timeouts(name, test) for name, test in found["tests"].items() if _ours(test).get("timeouts")),
     ]
     ablated = [d for d in seen["detectors"] if d["kind"] == "another setting" and d["name"] != SUCCESSES_ONLY]
     if ablated:
@@ -81,6 +86,10 @@ def targets(found: dict[str, Any]) -> str:
     inside = alarms["value"] is not None and alarms["low"] <= alpha <= alarms["high"]
     verdict = "promised rate inside the interval" if inside else "promised rate outside the interval"
     rows.append(f"| false alarms per success at alpha {alpha:g} | {alpha:g} | {_shown(alarms)} | {verdict} |")
+    if "alarms_per_hour_as_deployed" in ours:
+        hourly = ours["alarms_per_hour_as_deployed"], ours["false_alarms_per_hour_as_deployed"]
+        shown = "{}, {} of them false".format(*("–" if n is None else f"{n:.0f}" for n in hourly))
+        rows.append(f"| alarms per hour in order, failures among the episodes | none set | {shown} | |")
     return "\n".join(["| number | aim | measured | |", "|---|---|---|---|", *rows])
 
 
@@ -100,7 +109,7 @@ def detectors(name: str, test: dict[str, Any]) -> str:
         f"**{name}**, every detector on the same episodes; the differences are ours minus that detector. In "
         "the event F1 an alarm of whatever type foresees an onset of any, since a rival's alarm names none. "
         f"The time-weighted accuracy is that of the first {_number(test['common_length_s'])} s of each "
-        "episode, which 95 % of the successes reach:",
+        f"episode, which 95 % of the successes reach{_begun(test)}:",
         "",
         "| | AUROC | difference | event F1, any type | difference | time-weighted accuracy | difference "
         "| trials |",
@@ -125,6 +134,12 @@ def detectors(name: str, test: dict[str, Any]) -> str:
     return "\n".join([*head, *rows])
 
 
+def _begun(test: dict[str, Any]) -> str:
+    """Empty for figures of before it was counted."""
+    count = test.get("failures_begun_within_common_length")
+    return "" if count is None else f"; {count} of {test['failures']} failures had begun by then"
+
+
 def by_type(name: str, test: dict[str, Any]) -> str:
     """AUROC per type and horizon, and the alarms of that type at their deployed threshold."""
     ours = _ours(test)
@@ -142,6 +157,41 @@ def by_type(name: str, test: dict[str, Any]) -> str:
             f"| {kind} | {' | '.join(map(_number, cells))} | {events['true_positives']} of {onsets} "
             f"| {_number(events['precision'])} | {_number(events['lead_time_median_s'])} |"
         )
+    return "\n".join(rows)
+
+
+def timeouts(name: str, test: dict[str, Any]) -> str:
+    """How early it shows which episodes will run out of time, and what the gate would have been told."""
+    late = _ours(test)["timeouts"]
+    looks = late["looks"]
+    rows = [
+        f"**{name}**, time-outs: {late['timed_out']} of {late['episodes']} episodes ran out of time. One "
+        "probability an episode, after shares of the common length of "
+        f"{_number(test['common_length_s'])} s; one number for all, the share of time-outs, has a Brier "
+        f"score of {looks[0]['brier_of_rate']:.3f}:",
+        "",
+        "| | " + " | ".join(f"{100 * look['share_of_common_length']:g} %" for look in looks) + " |",
+        "|---" * (len(looks) + 1) + "|",
+        *(
+            f"| {what} | " + " | ".join(_shown(look[key]) for look in looks) + " |"
+            for what, key in (
+                ("AUROC of the highest so far", "auroc"),
+                ("AUROC of the newest", "auroc_now"),
+                ("Brier score of the newest", "brier"),
+            )
+        ),
+        "",
+        f"| foreseen, from a probability of {late['threshold']:g} on as the gate is set | precision | recall "
+        "| false alarms | lead time [s] |",
+        "|---|---|---|---|---|",
+    ]
+    for what, key in (
+        ("in whole episodes", "as_deployed"),
+        ("within the common length", "as_deployed_within_common_length"),
+    ):
+        told = late[key]
+        cells = [_shown(told[number]) for number in ("precision", "recall", "false_alarm_rate")]
+        rows.append(f"| {what} | {' | '.join(cells)} | {_number(told['lead_time_median_s'])} |")
     return "\n".join(rows)
 
 

@@ -97,7 +97,12 @@ def run(args: argparse.Namespace) -> int:
 
     from salus_ros.evaluation.baselines import rivals, sanity_checks
     from salus_ros.evaluation.evaluation_json import as_json
-    from salus_ros.evaluation.evaluation_report import caveats, terminal_table, write_evaluation_report
+    from salus_ros.evaluation.evaluation_report import (
+        caveats,
+        terminal_table,
+        timeouts_said,
+        write_evaluation_report,
+    )
     from salus_ros.evaluation.kept import Kept
     from salus_ros.evaluation.protocol import OURS, Rival, Watch, evaluate
     from salus_ros.evaluation.records import load_records
@@ -167,6 +172,8 @@ def run(args: argparse.Namespace) -> int:
     for name, test in findings.tests.items():
         enter(args.ledger, started, f"{hashes['data']}, {name}", checkpoint.data_hash, command, test)
         console.print(terminal_table(name, test))
+        if said := timeouts_said(name, test):
+            console.print(said)
     for sentence in caveats(findings):
         console.print(sentence)
     console.print(

@@ -131,6 +131,21 @@ def terminal_table(name: str, test: TestSet) -> Table:
     return table
 
 
+def timeouts_said(name: str, test: TestSet) -> str:
+    """What ours tells of time-outs, in a sentence; empty where it tells nothing."""
+    late = test.figures[0].timeouts
+    if late is None:
+        return ""
+    looks = ", ".join(f"{_two(look.auroc.value)} after {share:.0%}" for share, look in late.looks.items())
+    told = late.whole
+    return (
+        f"{name}: {late.timed_out} of {late.episodes} episodes ran out of time. AUROC of the probability's "
+        f"maximum {looks} of the common length. Foreseen from {late.threshold:g} on: precision "
+        f"{_two(told.precision.value)}, recall {_two(told.recall.value)}, false alarms in "
+        f"{_two(told.false_alarm_rate.value)} of the others."
+    )
+
+
 def caveats(findings: Findings) -> list[str]:
     """What the numbers cannot carry."""
     said = []

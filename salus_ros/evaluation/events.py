@@ -116,7 +116,8 @@ def foreseeable(onsets_s: ArrayLike) -> NDArray[np.bool_]:
     onsets = np.asarray(onsets_s, dtype=np.float64)
     after = onsets[:, None] - onsets[None, :]
     hidden = (after > _EPSILON_S) & (after < RECOVERY_S + LATEST_S - _EPSILON_S)
-    return np.logical_not(np.asarray(hidden.any(axis=1), dtype=bool))
+    result: NDArray[np.bool_] = np.logical_not(np.asarray(hidden.any(axis=1), dtype=bool))
+    return result
 
 
 def match_alarms(

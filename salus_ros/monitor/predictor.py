@@ -141,8 +141,9 @@ def probabilities(hazard_logits: Floats) -> Floats:
 
 
 def sigmoid(logit: Floats | float) -> Floats:
-    """Logistic function, safe for any size."""
-    result: Floats = np.exp(-np.logaddexp(0.0, -np.asarray(logit, float)))
+    """Logistic function, safe for any size; nan stays nan."""
+    with np.errstate(invalid="ignore"):
+        result: Floats = np.exp(-np.logaddexp(0.0, -np.asarray(logit, float)))
     return result
 
 

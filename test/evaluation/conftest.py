@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from salus_ros.data.episode import Episode, EpisodeMeta, Outcome
 from salus_ros.data.recorder import EpisodeRecorder
+from salus_ros.data.store import Store
+from salus_ros.evaluation.records import Record, load_records
+from salus_ros.monitor.settings import MonitorSettings
+from salus_ros.monitor.splits import Split, split_of, stops_early
 from salus_ros.types import (
     HORIZONS_S,
     ActionChunk,
@@ -175,3 +180,50 @@ def _frames(
 @pytest.fixture(name="make_episode", scope="session")
 def fixture_make_episode() -> Callable[..., Episode]:
     return make_episode
+
+
+COUNTS = {
+    (Split.TRAIN, None): 4,
+    (Split.TUNE, True): 2,
+    (Split.TUNE, False): 2,
+    (Split.CALIBRATE, None): 20,
+    (Split.TEST, None): 6,
+}
+"""Episodes of ``small_store`` in each split; of tune, in the half that stops training early and the other."""
+
+
+def _seeds() -> list[int]:
+    found: dict[tuple[Split, bool | None], list[int]] = {group: [] for group in COUNTS}
+    seed = 0
+    while any(len(found[group]) < count for group, count in COUNTS.items()):
+        split = split_of(seed)
+        found[split, stops_early(seed) if split is Split.TUNE else None].append(seed)
+        seed += 1
+    return [seed for group, count in COUNTS.items() for seed in found[group][:count]]
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every second episode fails, announced by latents and samples, save those of the calibrate split."""
+    path: Path = tmp_path_factory.mktemp("store") / "episodes"
+    with Store.create(path) as store:
+        for i, seed in enumerate(_seeds()):
+            fails = i % 2 == 0 and split_of(seed) is not Split.CALIBRATE
+            store.append(
+                make_episode(
+                    seed,
+                    duration_s=2.4,
+                    outcome=Outcome.TIMEOUT if fails else Outcome.SUCCESS,
+                    onsets=((1.4 + 0.1 * (i % 5), FailureType(i // 2 % 3)),) if fails else (),
+                    monitored=False,
+                    latent_shift=3.0 if fails else 0.0,
+                    image_size=16 if split_of(seed) is Split.TEST else 0,
+                )
+            )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_records(small_store: Path) -> list[Record]:
+    """The same, made ready for scoring."""
+    return load_records([small_store], MonitorSettings(), jobs=1, progress=False)

@@ -164,6 +164,50 @@ def test_every_test_set_is_told_by_type(scripts: Any) -> None:
     assert all(f"**{name}**, SALUS by type" in text for name in ("test-seen", "test-unseen"))
 
 
+def with_timeouts() -> dict[str, Any]:
+    look = {name: estimate(0.7, 0.6, 0.8) for name in ("auroc", "auroc_now", "brier")}
+    told = {name: estimate(0.5, 0.4, 0.6) for name in ("precision", "recall", "false_alarm_rate")}
+    late = {
+        "episodes": 10,
+        "timed_out": 3,
+        "threshold": 0.9,
+        "looks": [
+            look | {"share_of_common_length": s, "brier_of_rate": 0.21} for s in (0.25, 0.5, 0.75, 1.0)
+        ],
+        "as_deployed": told | {"lead_time_median_s": 4.5},
+        "as_deployed_within_common_length": told | {"lead_time_median_s": None},
+    }
+    found = evaluated()
+    found["tests"]["test-seen"]["detectors"][0] |= {
+        "timeouts": late,
+        "alarms_per_hour_as_deployed": 40.4,
+        "false_alarms_per_hour_as_deployed": None,
+    }
+    found["tests"]["test-seen"]["failures_begun_within_common_length"] = 2
+    return found
+
+
+def test_time_outs_have_their_own_table_where_they_were_evaluated(scripts: Any) -> None:
+    text = scripts.evaluation_tables.section(with_timeouts())
+    assert "3 of 10 episodes ran out of time" in text
+    assert "| AUROC of the newest | 0.70 (0.60 to 0.80) |" in text
+    assert "| within the common length | 0.50 (0.40 to 0.60) |" in text
+    assert "| 40, – of them false |" in text
+    assert "2 of 4 failures had begun by then" in text
+
+
+def test_figures_of_before_time_outs_were_evaluated_are_still_shown(scripts: Any) -> None:
+    text = scripts.evaluation_tables.section(evaluated())
+    assert "ran out of time" not in text and "per hour" not in text and "had begun" not in text
+    assert "A rival is shown" not in text, "each was shown with the variant of the best AUROC then"
+
+
+def test_a_rival_of_three_variants_is_said_to_bring_the_best_to_each_number(scripts: Any) -> None:
+    found = evaluated()
+    found["tests"]["test-seen"]["detectors"][0]["choice"] = {"mean_auroc": "single", "event_f1": "cumulative"}
+    assert "A rival is shown in each of the three numbers" in scripts.evaluation_tables.section(found)
+
+
 def test_an_ablation_that_changes_nothing_says_so(scripts: Any) -> None:
     other = detector("SALUS, 1 steps of history", "another setting", mean_auroc=estimate(0.8, 0.7, 0.9))
     same = detector("SALUS, 7 steps of history", "another setting")

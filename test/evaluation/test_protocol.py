@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from salus_ros.cli.main import main
-from salus_ros.data.episode import Episode, Outcome
-from salus_ros.data.store import Store
+from salus_ros.data.episode import Outcome
 from salus_ros.errors import SalusError
 from salus_ros.evaluation import detectors, protocol
 from salus_ros.evaluation.baselines import sanity_checks
@@ -23,52 +20,21 @@ from salus_ros.evaluation.baselines.distances import Mahalanobis
 from salus_ros.evaluation.baselines.sanity import Clock
 from salus_ros.evaluation.detectors import Compared
 from salus_ros.evaluation.evaluation_json import as_json
-from salus_ros.evaluation.evaluation_report import caveats
+from salus_ros.evaluation.evaluation_report import caveats, timeouts_said
 from salus_ros.evaluation.protocol import Findings, ProtocolSettings, Rival, Watch, evaluate
-from salus_ros.evaluation.records import Record, load_records
+from salus_ros.evaluation.records import Record
 from salus_ros.monitor.checkpoint import Checkpoint
 from salus_ros.monitor.dataset import Sample
 from salus_ros.monitor.scoring import Series
-from salus_ros.monitor.settings import MonitorSettings
-from salus_ros.monitor.splits import Split, split_of
+from salus_ros.monitor.splits import Split
 from salus_ros.types import FailureType
 
 SETTINGS = ProtocolSettings(draws=20)
-COUNTS = {Split.TRAIN: 4, Split.TUNE: 4, Split.CALIBRATE: 20, Split.TEST: 6}
-
-
-def _seeds() -> list[int]:
-    found: dict[Split, list[int]] = {split: [] for split in Split}
-    seed = 0
-    while any(len(found[split]) < n for split, n in COUNTS.items()):
-        found[split_of(seed)].append(seed)
-        seed += 1
-    return [seed for split, n in COUNTS.items() for seed in found[split][:n]]
-
-
-@pytest.fixture(name="store", scope="module")
-def fixture_store(make_episode: Callable[..., Episode], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("store") / "episodes"
-    with Store.create(path) as store:
-        for i, seed in enumerate(_seeds()):
-            fails = i % 2 == 0 and split_of(seed) is not Split.CALIBRATE
-            store.append(
-                make_episode(
-                    seed,
-                    duration_s=2.4,
-                    outcome=Outcome.TIMEOUT if fails else Outcome.SUCCESS,
-                    onsets=((1.4 + 0.1 * (i % 5), FailureType(i // 2 % 3)),) if fails else (),
-                    monitored=False,
-                    latent_shift=3.0 if fails else 0.0,
-                    image_size=16 if split_of(seed) is Split.TEST else 0,
-                )
-            )
-    return path
 
 
 @pytest.fixture(name="records", scope="module")
-def fixture_records(store: Path) -> list[Record]:
-    return load_records([store], MonitorSettings(), jobs=1, progress=False)
+def fixture_records(small_records: list[Record]) -> list[Record]:
+    return small_records
 
 
 Judge = Callable[[Checkpoint, Sequence[Sample]], list[Series]]
@@ -134,7 +100,10 @@ def test_a_prophet_of_time_outs_foresees_them_all_and_a_monitor_that_says_nothin
     assert [look.auroc.value for look in told.looks.values()] == [1.0] * 4
     # 2.4 s of episode, of which the gate does not act on a time-out in the first 2.5 s
     assert told.whole.recall.value == 0.0
-    assert _evaluate(records, _mute, monkeypatch).seen.figures[0].timeouts is None
+    assert timeouts_said("test-seen", findings).startswith("test-seen: 3 of 6 episodes ran out of time.")
+    silent = _evaluate(records, _mute, monkeypatch).seen
+    assert silent.figures[0].timeouts is None
+    assert timeouts_said("test-seen", silent) == ""
 
 
 def test_a_rival_brings_to_each_number_the_variant_that_did_best_in_it_on_tune(
@@ -237,45 +206,3 @@ def test_the_figures_are_plain_json(records: list[Record], monkeypatch: pytest.M
     assert test["detectors"][1]["choice"].keys() == test["detectors"][1]["ours_minus_this"].keys()
     assert test["failures_begun_within_common_length"] == test["failures"] == 3
     assert test["onsets_asked_for"] == test["onsets"]
-
-
-def test_the_verb_writes_numbers_report_and_ledger(
-    store: Path,
-    records: list[Record],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr("salus_ros.evaluation.records.load_records", lambda *_, **__: records)
-    checkpoint = SimpleNamespace(
-        settings=MonitorSettings(),
-        data_hash="feed",
-        policy_hashes=("abcd",),
-        alpha=0.05,
-        threshold=np.full(len(FailureType), 0.5),
-        signals=("motion.jerk",),
-        report={"members": [{"curve": [[0.4, 0.5], [0.3, 0.4]]}]},
-    )
-    monkeypatch.setattr(Checkpoint, "load", lambda _: checkpoint)
-    monkeypatch.setattr(detectors, "series", _prophet)
-    monkeypatch.setattr(
-        "salus_ros.evaluation.baselines.rivals", lambda seed: {"Mahalanobis": (Mahalanobis(),)}
-    )
-    monkeypatch.setattr("salus_ros.evaluation.retraining.variants", lambda *_, **__: [])
-    ledger = tmp_path / "docs" / "ledger.md"
-    arguments = ["evaluate", str(store), "--output", str(tmp_path / "out"), "--ledger", str(ledger)]
-    for _ in range(2):
-        assert main([*arguments, "--draws", "20", "--jobs", "1", "--quiet"]) == 0
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    html = (tmp_path / "out" / "report.html").read_text()
-    assert metrics["tests"]["test-seen"]["detectors"][0]["mean_auroc"]["value"] == 1.0
-    assert {p.suffix for p in (tmp_path / "out" / "plots").iterdir()} == {".svg"}
-    assert "data:image/webp" in html
-    assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
-    assert ledger.read_text().count("trained on feed") == 2
-    assert capsys.readouterr().err == ""
-
-
-def test_a_share_that_is_none_is_refused(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(store), "--alpha", "5"]) == 2
-    assert "--alpha 5.0 was given" in capsys.readouterr().err

@@ -46,11 +46,14 @@ def unique_latents(record: Record) -> Floats:
 
 
 def on_ticks(record: Record, score_of: Callable[[Floats], Floats]) -> Floats:
-    """(N,) a function of latents (P, L) -> (P,), nan where there is no latent."""
-    known = np.isfinite(record.latent).all(axis=1)
-    scores = np.full(len(record.latent), np.nan)
+    """(N,) a function of latents (P, L) -> (P,), nan where there is no latent; each is looked at once."""
+    latent = record.latent
+    known = np.isfinite(latent).all(axis=1)
+    scores = np.full(len(latent), np.nan)
     if known.any():
-        scores[known] = score_of(record.latent[known].astype(np.float64))
+        held = latent[known].astype(np.float64)
+        new = np.concatenate([[True], (held[1:] != held[:-1]).any(axis=1)])
+        scores[known] = score_of(held[new])[np.cumsum(new) - 1]
     return scores
 
 
