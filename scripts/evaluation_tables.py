@@ -17,8 +17,8 @@ TRIALS_OF_OURS = (
     "[the ledger](test-ledger.md)."
 )
 BEST_OF_RIVALS = (
-    " A rival is shown in each of the three numbers with the variant, and the aggregation over time, that did "
-    "best in that number on the tuning episodes, its alarm set on the same calibration episodes as ours."
+    " A rival is shown in each of the three numbers with the variant, and the aggregation over time, that did"
+    " best in that number on the tuning episodes, its alarm set on the same calibration episodes as ours."
 )
 _EPSILON_S = 1e-6
 """Lead times are differences of stamps; a median of exactly 0.35 s counts."""

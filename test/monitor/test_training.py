@@ -127,9 +127,9 @@ def test_a_network_with_less_history_does_not_see_the_past(samples: list[Sample]
         assert not trained.members[0][f"blocks.{i}.conv.weight"][:, :, :-1].any()
 
 
-def test_the_deployed_monitor_says_what_training_measured(
-    checkpoint: Checkpoint, samples: list[Sample]
-) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.5])
+def test_the_deployed_monitor_says_what_training_measured(checkpoint: Checkpoint, smoothing: float) -> None:
+    checkpoint = replace(checkpoint, smoothing=smoothing)
     recorded = sample(make_episode(3, RECIPE), Perception(MonitorSettings()))
     assert recorded is not None
     monitor = Monitor(checkpoint)
