@@ -105,7 +105,7 @@ IN_TERMINAL = (
     "lead time",
     "time-weighted",
 )
-"""The columns that fit beside one another in 120 characters."""
+"""The columns that fit beside one another in 140 characters."""
 
 
 def lines(test: TestSet) -> list[Line]:
@@ -119,7 +119,11 @@ def lines(test: TestSet) -> list[Line]:
 def terminal_table(name: str, test: TestSet) -> Table:
     """The table of a test set for a terminal."""
     table = Table(
-        title=f"{name}: {len(test.records)} episodes", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        title=f"{name}: {len(test.records)} episodes",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("", no_wrap=True)
     for column in IN_TERMINAL:
@@ -336,11 +340,11 @@ def _ms(value_s: float) -> str:
 def _interval(estimate: Estimate) -> str:
     if not np.isfinite(estimate.value):
         return NONE
-    return f"{estimate.value:.3f} ({estimate.low:.2f} to {estimate.high:.2f})"
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def _signed(estimate: Estimate) -> str:
     if not np.isfinite(estimate.value):
         return NONE
-    text = f"{estimate.value:+.3f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
+    text = f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
     return text.replace("-", "−")

@@ -6,6 +6,7 @@ all of them are gone through, in parallel, and set side by side.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,9 @@ def evaluate(
     contenders = [ours, *others]
     judged: dict[str, _Judged] = {}
     unavailable: dict[str, str] = {}
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        # A worker that has grown is replaced by one that reads the episodes again; no task is lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
         shared = Shared(data, Path(folder) / "episodes.pickle" if jobs > 1 else None)
         parts: Iterator[tuple[str, _Judged | str]] = Parallel(n_jobs=jobs, return_as="generator_unordered")(
             delayed(_judge)(contender, shared, settings, kept or Kept(None, "")) for contender in contenders
