@@ -94,6 +94,13 @@ def evaluated(store: Path, monitor: Path, output: Path, *others: str) -> dict[st
     return {name: found[name] for name in ("tests", "unavailable", "episodes")}
 
 
+def flat(found: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of nested dictionaries and lists, by its path."""
+    parts = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+    inner = {p: leaf for key, part in parts for p, leaf in flat(part, f"{path}/{key}").items()}
+    return inner or {path: str(found) if isinstance(found, dict | list) else found}
+
+
 def test_the_whole_protocol_runs_with_ablations_and_goes_on_where_it_was(
     small_store: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +125,8 @@ def test_the_whole_protocol_runs_with_ablations_and_goes_on_where_it_was(
         lost.unlink()
         del made[lost]
     again = evaluated(small_store, trained, tmp_path, "--jobs", "2")
-    assert again == first, "in two processes, and with two parts made anew, the figures are the same"
+    same = pytest.approx(flat(first), rel=1e-9, nan_ok=True)  # sums of other threads differ in their last bit
+    assert flat(again) == same, "in two processes, and with two parts made anew, the figures are the same"
     assert sorted((tmp_path / "parts").iterdir()) == parts
     assert {part: part.stat().st_mtime_ns for part in made} == made, "what was kept is not made again"
 
