@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import rclpy
 sys.path.insert(0, str(Path(__file__).parent))
 from diagnostic_msgs.msg import DiagnosticArray
 from gate_driver import ARM, FINGERS, PATIENT, REACT_S, START_S, Surroundings, surroundings
+from gate_world import chunk, output
 from lifecycle_msgs.msg import Transition, TransitionEvent
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
@@ -32,7 +35,7 @@ from salus_msgs.msg import FailurePrediction, InterventionState, PolicyOutput
 from salus_msgs.srv import ResolveAssistance
 from salus_ros.errors import SalusError
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import robot_state_to_message
+from salus_ros.nodes.conversions import policy_output_to_message, robot_state_to_message
 from salus_ros.types import Mode
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
@@ -254,6 +257,102 @@ def test_the_emergency_stop_button_stops_and_its_release_alone_does_not_start(ar
     assert around.states.newest.mode == InterventionState.EMERGENCY_STOP
     around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
     around.until(Mode.NOMINAL)
+
+
+SLOW_TO_STOP = {"robot.acceleration_limit_rad_s2": [0.2] * 7}
+"""The arm needs more than a second to come to rest from :func:`turn`: time for something to happen."""
+
+
+def turn(around: Surroundings) -> PolicyOutput:
+    """A plan of four seconds: the base turns at 0.3 rad/s."""
+    angle = 0.3 * 0.05 * np.arange(1, 81)
+    points = around.measured + np.outer(angle, np.eye(7)[0])
+    plan = output(around.sequence, chunk(around.ros_s, points))
+    return policy_output_to_message(plan, ARM.joint_names, "panda_link0")
+
+
+class Button:
+    """A hardware button with its heartbeat, heard by the gate."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self.pressed = False
+        self._publisher = around.node.create_publisher(
+            Bool, qos.EMERGENCY_STOP_BUTTON, qos.profile(qos.EMERGENCY_STOP_BUTTON)
+        )
+        self._heartbeat = around.node.create_timer(0.02, self._beat)
+        around.graph.spin_until(
+            lambda: self._publisher.get_subscription_count() > 0, REACT_S, "the gate to hear the button"
+        )
+
+    def _beat(self) -> None:
+        self._publisher.publish(Bool(data=self.pressed))
+
+    def press(self) -> None:
+        self.pressed = True
+        self._beat()
+
+    def lose(self) -> None:
+        self._heartbeat.cancel()
+
+
+@contextmanager
+def braking(tmp_path: Path) -> Iterator[tuple[Surroundings, Button, Future]]:
+    """A gate that brings a fast arm to rest in order to be deactivated, and the answer to come."""
+    parameters = {"button": True, "button_deadline_s": 0.8, **SLOW_TO_STOP}
+    with surroundings(tmp_path, next(DOMAIN), latch_file=str(tmp_path / "latch"), **parameters) as around:
+        around.change_plan = lambda _plan: turn(around)
+        graph, button = around.graph, Button(around)
+        deactivate = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
+        client = graph.node.create_client(ChangeState, "intervention_node/change_state")
+        graph.spin_until(client.service_is_ready, REACT_S, "the lifecycle service")
+        around.activate()
+
+        def fast() -> bool:
+            if around.states.newest.mode == InterventionState.EMERGENCY_STOP:
+                around.trigger(qos.RESET)  # a busy moment of the machine, in which no heartbeat was sent
+            return around.states.newest.mode == InterventionState.NOMINAL and speed(around) > 0.27
+
+        graph.spin_until(fast, REACT_S, "fast motion")
+        answer = client.call_async(deactivate)
+        graph.spin_until(
+            lambda: around.states.newest.cause == InterventionState.CAUSE_DEACTIVATED, REACT_S, "the stop"
+        )
+        yield around, button, answer
+
+
+@pytest.mark.parametrize(
+    ("happens", "cause"),
+    [(Button.press, InterventionState.CAUSE_BUTTON), (Button.lose, InterventionState.CAUSE_BUTTON_LOST)],
+    ids=["pressed", "lost"],
+)
+def test_the_button_latches_while_a_deactivation_still_brings_the_arm_to_rest(
+    tmp_path: Path, happens: Callable[[Button], None], cause: int
+) -> None:
+    with braking(tmp_path) as (around, button, answer):
+        happens(button)
+        around.until(Mode.EMERGENCY_STOP)
+        assert not answer.done() and speed(around) > 0.0, "the arm stood before the button was heard"
+        assert around.states.newest.cause == cause, around.newest()
+
+        around.graph.spin_until(answer.done, REACT_S, "the answer to the deactivation")
+        assert answer.result().success and speed(around) < 0.01, "it was deactivated in motion"
+        assert around.states.newest.mode == InterventionState.EMERGENCY_STOP, around.newest()
+        assert (tmp_path / "latch").exists(), "a restart would not find the stop"
+        if button.pressed:
+            assert not around.trigger(qos.RESET).success, "reset while the button is pressed"
+            button.pressed = False
+        around.graph.spin_until(lambda: around.trigger(qos.RESET).success, REACT_S, "the reset")
+        around.until(Mode.INACTIVE)
+
+
+def test_a_button_that_goes_on_beating_latches_nothing_while_a_deactivation_brings_the_arm_to_rest(
+    tmp_path: Path,
+) -> None:
+    with braking(tmp_path) as (around, _, answer):
+        around.states.clear()
+        around.graph.spin_until(answer.done, REACT_S, "the answer to the deactivation")
+        around.until(Mode.INACTIVE)
+        assert {state.mode for state in around.states.messages} == {Mode.HOLD, Mode.INACTIVE}
 
 
 def test_corrupt_messages_are_refused_and_the_gate_goes_on(around: Surroundings) -> None:
