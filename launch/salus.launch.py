@@ -32,7 +32,9 @@ from salus_ros.launching import (
     needed_by_deadman_s,
     on_reaching,
     once_all_are,
+    stays,
 )
+from salus_ros.nodes.gate_rest import REST_TIMEOUT_S
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 ARGUMENTS = [
@@ -110,7 +112,8 @@ def describe(context: LaunchContext) -> list:
     refused = LogInfo(msg=f"the gate stays inactive, and says why above; mend that, then: {by_hand}")
     waiting = LogInfo(msg=f"the gate waits for a person: {by_hand}")
 
-    others = [other("deadman_node", **AGAIN)]
+    # It is among the last to go: a gate that is asked to end has an arm to bring to rest first.
+    others = [other("deadman_node", **AGAIN, **stays(REST_TIMEOUT_S + deadman_s))]
     for kind in ("console", "markers"):
         if is_on(context, kind):
             others.append(other(f"{kind}_node", **AGAIN))

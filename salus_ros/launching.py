@@ -31,7 +31,8 @@ from lifecycle_msgs.srv import GetState
 
 from launch import LaunchContext
 from salus_ros.errors import SalusError
-from salus_ros.nodes.deadman_node import DeadmanSettings
+from salus_ros.nodes.controller_stop_node import STAY_S
+from salus_ros.nodes.deadman_node import ANSWER_S, DeadmanSettings
 
 REFUSED: Final = 2
 """Exit code of a node that was given something wrong: starting it again gives the same."""
@@ -41,9 +42,6 @@ AGAIN: Final = {"respawn": True, "respawn_delay": 1.0}
 person resets it."""
 
 DISCOVERY_RANGE: Final = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-
-STOP_S: Final = 1.5
-"""For the call of the driver's stop, two repetitions, and the answer."""
 
 ASK_AGAIN_S: Final = 1.0
 
@@ -181,7 +179,15 @@ def needed_by_deadman_s(parameters: Mapping[str, Any]) -> float:
     given = parameters.get("timeout_s")
     # Anything but a number is refused by the node itself.
     timeout_s = float(given) if isinstance(given, int | float) else DeadmanSettings().timeout_s
-    return timeout_s + STOP_S
+    return timeout_s + ANSWER_S
+
+
+def stays(stay_s: float) -> dict[str, Any]:
+    """Of a node that stays for so long at most when it is asked to end: launch asks again only afterwards.
+
+    A second signal ends a node at once, and launch sends it after 5 s if it is not told otherwise.
+    """
+    return {"sigterm_timeout": f"{stay_s + 1.0:g}"}
 
 
 def once_done(node: Node, actions: Sequence[Any]) -> RegisterEventHandler:
@@ -216,6 +222,7 @@ def driver_stop(parameters: dict[str, Any], where: str = "") -> list[Any]:
         parameters=[parameters],
         output="screen",
         **AGAIN,
+        **stays(STAY_S),
     )
     return [ends_if_refused(node), node]
 

@@ -17,11 +17,15 @@ from std_srvs.srv import Trigger
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes import diagnostics, qos
+from salus_ros.nodes.gate_rest import GateRest
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 
 LOOK_PERIOD_S: Final = 2.0
 """Time between two looks at which controllers there are."""
+
+STAY_S: Final = 10.0
+"""How long it stays at most when it is asked to end while it may be needed."""
 
 _PACKAGE: Final = "controller_manager_msgs"
 
@@ -43,7 +47,8 @@ class ControllerStopNode(GuardedNode):
     """Offers ``driver/stop`` and ``driver/resume``, which answer when the controllers have switched.
 
     A manager calls it well when it is asked to stop a controller that it does not know; so it is asked
-    afterwards which controllers there are, and what state they are in.
+    afterwards which controllers there are, and what state they are in. Asked to end, it stays until the gate
+    has come to rest, or until nobody is left who could call the stop: it is the last to go.
     """
 
     def __init__(self, name: str = "controller_stop_node", **arguments: Any) -> None:
@@ -63,6 +68,7 @@ class ControllerStopNode(GuardedNode):
         self._counts: Counter[str] = Counter()
         self._stopped = False
         self._missing: tuple[str, ...] = ()
+        self._gate_rest = GateRest(self)
         self.create_service(Trigger, qos.DRIVER_STOP, self._stop, callback_group=group)
         self.create_service(Trigger, qos.DRIVER_RESUME, self._resume, callback_group=group)
         self.create_steady_timer(LOOK_PERIOD_S, self._look)
@@ -122,6 +128,16 @@ class ControllerStopNode(GuardedNode):
             self._counts["refusals"] += 1
             self.log_throttled(response.message, key="refused", level="error")
         return response
+
+    @property
+    def stopped(self) -> bool:
+        """Nobody needs the stop any more."""
+        return self._gate_rest.done_with(qos.DRIVER_STOP)
+
+    @property
+    def stay_s(self) -> float:
+        """Longer than a deadman's patience: it ends with whoever could call it."""
+        return STAY_S
 
     def _health(self) -> diagnostics.Health:
         if not self._client.service_is_ready():

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus_msgs.msg import InterventionState as InterventionStateMessage
 from salus_ros.nodes import diagnostics, qos
 from salus_ros.nodes.drivers import TriggerServices
+from salus_ros.nodes.gate_rest import REST_TIMEOUT_S
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 
 _PERIOD_S: Final = 0.02
+
+ANSWER_S: Final = 1.5
+"""For the call of the driver's stop, two repetitions, and the answer."""
 
 
 class DeadmanSettings(BaseModel):
@@ -34,10 +38,13 @@ class DeadmanSettings(BaseModel):
 
 
 class DeadmanNode(GuardedNode):
-    """Armed by a gate that is active; disarmed by one that says that it is not."""
+    """Armed by a gate that is active; disarmed by one that says that it is not.
 
-    def __init__(self, name: str = "deadman_node") -> None:
-        super().__init__(name)
+    Asked to end, it watches on until then: a gate that is asked to end as well has an arm to bring to rest.
+    """
+
+    def __init__(self, name: str = "deadman_node", **arguments: Any) -> None:
+        super().__init__(name, **arguments)
         self._settings = declare(self, DeadmanSettings)
         self._driver = TriggerServices(self, self._settings.stop_services)
         self._heard_s: float | None = None
@@ -67,6 +74,23 @@ class DeadmanNode(GuardedNode):
         self._stops += 1
         self.log_throttled("the gate is silent: calling the driver's stop", key="silent", level="error")
         self._driver.call()
+
+    @property
+    def stopped(self) -> bool:
+        """The gate has said that it is inactive, or the driver was stopped in its silence."""
+        if self._heard_s is None:
+            return True
+        return self._called_s > self._heard_s and self._driver.answered
+
+    @property
+    def stay_s(self) -> float:
+        """Until a gate that is asked to end with it, and falls silent at the last moment, is found dead."""
+        return REST_TIMEOUT_S + self._settings.timeout_s + ANSWER_S
+
+    def close(self) -> None:
+        """Say so when the gate goes on without it."""
+        if not self.stopped:
+            self.get_logger().warning("the gate is active still, and nobody watches it from here on")
 
     def _health(self) -> diagnostics.Health:
         values = {"stops called": self._stops, "armed": self._heard_s is not None}

@@ -120,8 +120,9 @@ NODES: Final[dict[str, NodeInterface]] = {
     "controller_stop_node": NodeInterface(
         "offers a driver's stop for any arm under ros2_control",
         "ControllerStopSettings",
+        subscribes=(qos.INTERVENTION_STATE,),
         serves=_DRIVER,
-        calls=("controller_manager/switch_controller",),
+        calls=("controller_manager/switch_controller", "controller_manager/list_controllers"),
         foreign="controller_manager_msgs",
     ),
     "gripper_node": NodeInterface(

@@ -34,6 +34,7 @@ from salus_ros.nodes.conversions import (
 )
 from salus_ros.nodes.drivers import TriggerServices
 from salus_ros.nodes.gate_inbox import GateInbox
+from salus_ros.nodes.gate_rest import REST_TIMEOUT_S
 from salus_ros.nodes.gate_settings import CHANGEABLE, InterventionNodeSettings
 from salus_ros.nodes.lifecycle import ManagedNode, run_node, write_log
 from salus_ros.nodes.parameters import declare
@@ -167,10 +168,12 @@ class InterventionNode(ManagedNode):
 
     def _come_to_rest(self, kind: RequestKind) -> None:
         self._step(Request(kind, "lifecycle"))
-        end_s = time.monotonic() + 2.0
+        end_s = time.monotonic() + REST_TIMEOUT_S
         while self._mode() not in (Mode.INACTIVE, Mode.EMERGENCY_STOP) or not self._standing():
             if time.monotonic() > end_s:
-                self.get_logger().error("the arm did not come to rest in 2 s; its last command ends in rest")
+                self.get_logger().error(
+                    f"the arm did not come to rest in {REST_TIMEOUT_S:g} s; its last command ends in rest"
+                )
                 return
             time.sleep(self._settings.period_s)
             self._incoming.take_waiting()

@@ -37,7 +37,7 @@ PARENT_VARIABLE: Final = "SALUS_PARENT_PID"
 """Set by :mod:`salus_ros.nodes.graph`: the process whose end is the node's end."""
 
 STOP_TIMEOUT_S: Final = 3.0
-"""How long a node may take to come to rest after a signal; a second signal ends it at once."""
+"""How long a node stays after a signal where it says nothing else; the gate has stopped the arm by then."""
 
 _LOG_PERIOD_S: Final = 2.0
 _SPIN_TIMEOUT_S: Final = 0.1
@@ -149,8 +149,13 @@ class GuardedNode(Node):  # type: ignore[misc]
 
     @property
     def stopped(self) -> bool:
-        """Whether the process may end now; the loop goes on until then, up to ``STOP_TIMEOUT_S``."""
+        """Whether the process may end now; the loop goes on until then, up to :attr:`stay_s`."""
         return True
+
+    @property
+    def stay_s(self) -> float:
+        """How long the node may stay after a signal; a second signal ends it at once."""
+        return STOP_TIMEOUT_S
 
     def close(self) -> None:
         """Called once after the loop, before the node is destroyed: close files, join threads."""
@@ -298,7 +303,7 @@ def _spin(executor: Executor, node: GuardedNode, signals: list[int]) -> None:
     while rclpy.ok() and not signals:
         executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
     node.guard(node.request_stop)()
-    end_s = time.monotonic() + STOP_TIMEOUT_S
+    end_s = time.monotonic() + node.stay_s
     while rclpy.ok() and not node.stopped and len(signals) < 2 and time.monotonic() < end_s:
         executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
 

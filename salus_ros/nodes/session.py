@@ -95,8 +95,8 @@ class LiveSession:
         graph.start("policy", simulated | {"policy": self._policy})
         graph.start("monitor", simulated | {"monitor": self._monitor})
         latch = {"latch_file": self._bag.parent / "latch"}
+        graph.start("deadman", simulated)  # before the gate, so that it ends after it
         graph.start("intervention", simulated | SHARED_CORES | self._gate | latch)
-        graph.start("deadman", simulated)
         if self._console_port is not None:
             graph.start("console", {"port": self._console_port})
         graph.listen(qos.INTERVENTION_STATE, InterventionState, keep=1, on_message=self._hear_state)

@@ -259,8 +259,8 @@ class SimNode(GuardedNode):
 
     @property
     def stopped(self) -> bool:
-        """Joint states and time go on until the gate has brought the arm to rest."""
-        return self._gate_rest.given
+        """Joint states, time and the driver's stop are there until the gate has brought the arm to rest."""
+        return self._gate_rest.given and self._gate_rest.done_with(qos.DRIVER_STOP)
 
     def _health(self) -> diagnostics.Health:
         values = {

@@ -3,7 +3,7 @@ that launch launch files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,11 @@ from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType
 PLUGIN_FOLDER = Path(__file__).parent / "policy_plugin"
 MOVING_RAD_S = 0.05
 STANDING_RAD_S = 0.01
+FAST_RAD_S = 0.12
+"""Near the fastest of the policy ``wave``."""
+LONG_STOP = {"robot.acceleration_limit_rad_s2": [0.5] * 7, "clock_stall_s": 2.0}
+"""The gate needs longer to stop the arm than it bears silent joint states (0.25 s at most), and a simulator's
+clock that stands with them is not noticed before: a robot's goes on."""
 THRESHOLD = 0.5
 
 
@@ -83,6 +88,16 @@ class Guarded:
 
     def wait_for_motion(self) -> None:
         self.graph.spin_until(lambda: speed(self.joints.newest) > MOVING_RAD_S, REACT_S, "motion")
+
+    def wait_for_fast_motion(self) -> None:
+        def fast() -> bool:
+            if mode_is(self.states, InterventionState.EMERGENCY_STOP):
+                trigger(self.graph, qos.RESET)  # a busy moment of the machine
+            following = mode_is(self.states, InterventionState.NOMINAL)
+            measured = self.joints.newest
+            return following and measured is not None and speed(measured) > FAST_RAD_S
+
+        self.graph.spin_until(fast, START_S, "fast motion")
 
     def wait_for_standstill(self) -> None:
         self.graph.spin_until(lambda: speed(self.joints.newest) < STANDING_RAD_S, REACT_S, "standstill")
@@ -150,3 +165,16 @@ def a_silent_policy_stops_the_arm(guarded: Guarded, silence: Callable[[], None])
     silence()
     guarded.wait_for(InterventionState.HOLD)
     guarded.wait_for_standstill()
+
+
+def an_end_in_motion_brings_the_arm_to_rest_and_latches_nothing(
+    states: Listener, ended_s: Mapping[str, float], latch: Path
+) -> None:
+    """``states``: of the gate from the end's beginning; ``ended_s``: steady time at which each node ended."""
+    modes = [state.mode for state in states.messages]
+    assert InterventionState.EMERGENCY_STOP not in modes, [state.reason for state in states.messages]
+    assert modes[-1] == InterventionState.INACTIVE, "the gate did not say that it had come to rest"
+    assert not latch.exists(), "the next start would find an emergency stop"
+    rested_s = states.arrival_s[modes.index(InterventionState.INACTIVE)]
+    early = [name for name in ("deadman_node", "sim_node") if ended_s[name] < rested_s]
+    assert not early, f"{early} went before the arm stood"

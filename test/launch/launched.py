@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 from ament_index_python.packages import get_package_share_directory
 from graph_helpers import START_S
 from launch.actions import IncludeLaunchDescription, RegisterEventHandler
-from launch.event_handlers import OnProcessIO, OnProcessStart, OnShutdown
+from launch.event_handlers import OnProcessExit, OnProcessIO, OnProcessStart, OnShutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 from launch import LaunchDescription, LaunchService
@@ -65,6 +66,8 @@ class Launched:
     commands: dict[str, list[str]] = field(default_factory=dict)
     """The newest command line of each executable."""
     pids: dict[str, int] = field(default_factory=dict)
+    ended_s: dict[str, float] = field(default_factory=dict)
+    """Steady time at which each executable ended."""
     said: dict[str, str] = field(default_factory=dict)
     """What each executable wrote."""
     ended: threading.Event = field(default_factory=threading.Event)
@@ -72,6 +75,9 @@ class Launched:
 
     def note_start(self, event: Any, _context: Any) -> None:
         self.commands[executable(event)], self.pids[executable(event)] = event.cmd, event.pid
+
+    def note_end(self, event: Any, _context: Any) -> None:
+        self.ended_s[executable(event)] = time.monotonic()
 
     def note_text(self, event: Any) -> None:
         self.said[executable(event)] = self.said.get(executable(event), "") + event.text.decode()
@@ -90,6 +96,7 @@ def run(
                     OnShutdown(on_shutdown=lambda event, _: launched.reasons.append(event.reason))
                 ),
                 RegisterEventHandler(OnProcessStart(on_start=launched.note_start)),
+                RegisterEventHandler(OnProcessExit(on_exit=launched.note_end)),
                 RegisterEventHandler(OnProcessIO(on_stdout=launched.note_text, on_stderr=launched.note_text)),
                 *entities,
             ]
