@@ -14,6 +14,7 @@ from launch_ros.actions import SetRemap
 
 from launch import LaunchContext, LaunchDescription
 from salus_ros.launch_arguments import checked, namespace, robot_parameters
+from salus_ros.launch_enclaves import enclave, enclaves_argument
 from salus_ros.launching import driver_stop, gripper
 
 SHARE = Path(get_package_share_directory("salus_ros"))
@@ -34,8 +35,15 @@ GRIPPER_REMAPPINGS = {
 def driver_side(context: LaunchContext) -> list:
     where = namespace(context)
     return [
-        gripper(robot_parameters(context, "gripper_node"), GRIPPER_REMAPPINGS, where),
-        *driver_stop(robot_parameters(context, "controller_stop_node"), where),
+        gripper(
+            robot_parameters(context, "gripper_node"),
+            GRIPPER_REMAPPINGS,
+            where,
+            enclave(context, "gripper_node"),
+        ),
+        *driver_stop(
+            robot_parameters(context, "controller_stop_node"), where, enclave(context, "controller_stop_node")
+        ),
     ]
 
 
@@ -58,4 +66,4 @@ def generate_launch_description() -> LaunchDescription:
         ]
     )
     # SALUS first: it checks the arguments, and a wrong one must start nothing.
-    return LaunchDescription([robot_file, where, salus, checked(driver_side)])
+    return LaunchDescription([robot_file, where, enclaves_argument(), salus, checked(driver_side)])

@@ -25,6 +25,7 @@ from salus_ros.launch_arguments import (
     switch,
     whole_number,
 )
+from salus_ros.launch_enclaves import enclave
 from salus_ros.launching import driver_stop, ends_launch, local_by_default, once_done
 from salus_ros.robot.gazebo import gazebo_description
 from salus_ros.sim.gazebo import DEFAULT_SEED, ROBOT, place, scene
@@ -114,6 +115,7 @@ def describe(context: LaunchContext) -> list:
         package="salus_ros",
         executable="gazebo_points_node",
         parameters=[SIMULATED],
+        ros_arguments=enclave(context, "gazebo_points_node"),
         output="screen",
         on_exit=ends_launch("the node of the depth points has ended"),
     )
@@ -121,6 +123,7 @@ def describe(context: LaunchContext) -> list:
         package="salus_ros",
         executable="gazebo_events_node",
         parameters=[SIMULATED, {"seed": seed, "time_limit_s": time_limit_s}],
+        ros_arguments=enclave(context, "gazebo_events_node"),
         output="screen",
         on_exit=ends_launch("the node of the ground truth has ended"),
     )
@@ -139,7 +142,7 @@ def describe(context: LaunchContext) -> list:
         once_done(controllers, [salus]),
         points,
         events,
-        *driver_stop(SIMULATED),
+        *driver_stop(SIMULATED, enclave=enclave(context, "controller_stop_node")),
     ]
 
 

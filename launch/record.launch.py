@@ -11,6 +11,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from salus_ros.launch_arguments import checked, namespace, value
+from salus_ros.launch_enclaves import enclave, enclaves_argument
 from salus_ros.launching import ends_launch
 from salus_ros.nodes.recorder_node import DEFAULT_TOPICS
 
@@ -25,6 +26,7 @@ ARGUMENTS = [
         choices=["recorder_node", "ros2_bag"],
         description="Who writes the bag.",
     ),
+    enclaves_argument(),
 ]
 ENDS = ends_launch("the recorder has ended")
 
@@ -49,6 +51,7 @@ def recorder(context: LaunchContext) -> list:
             executable="recorder_node",
             namespace=where,
             parameters=[{"path": path}],
+            ros_arguments=enclave(context, "recorder_node"),
             output="screen",
             on_exit=ENDS,
         )

@@ -22,6 +22,7 @@ from salus_ros.launch_arguments import (
     switch,
     value,
 )
+from salus_ros.launch_enclaves import enclave, enclaves_argument, joined
 from salus_ros.launching import (
     AGAIN,
     brought_up,
@@ -69,6 +70,7 @@ ARGUMENTS = [
     ),
     switch("console", False, "Offer the operator console, by default at http://127.0.0.1:8080."),
     switch("markers", False, "Publish markers for RViz and Foxglove."),
+    enclaves_argument(),
 ]
 
 
@@ -83,6 +85,7 @@ def describe(context: LaunchContext) -> list:
             "executable": name,
             "namespace": where,
             "parameters": [{**node_parameters(files, name, where), **use_sim_time, **parameters}],
+            "ros_arguments": enclave(context, name),
             "output": "screen",
         }
 
@@ -121,6 +124,7 @@ def describe(context: LaunchContext) -> list:
         others.append(other("recorder_node", {"path": value(context, "bag")}))
 
     return [
+        *joined(context),
         *(handler for node in feeding for handler in brought_up(node)),
         *configured(gate),
         *once_all_are(

@@ -22,6 +22,7 @@ from salus_ros.launch_arguments import (
     value,
     whole_number,
 )
+from salus_ros.launch_enclaves import enclave, enclaves_argument
 from salus_ros.launching import ends_launch, local_by_default
 
 SHARE = Path(get_package_share_directory("salus_ros"))
@@ -37,6 +38,7 @@ ARGUMENTS = [
         description="Simulated time per wall time; 0.0 runs as fast as possible.",
     ),
     switch("activate_gate", True, "Let the simulated arm move as soon as everything is up."),
+    enclaves_argument(),
 ]
 
 
@@ -52,6 +54,7 @@ def scene(context: LaunchContext) -> dict:
 def check(context: LaunchContext) -> list:
     """Before the included file starts anything."""
     scene(context)
+    enclave(context, "sim_node")
     return []
 
 
@@ -65,6 +68,7 @@ def simulator(context: LaunchContext) -> list:
             executable="sim_node",
             namespace=where,
             parameters=[{**given, **scene(context)}],
+            ros_arguments=enclave(context, "sim_node"),
             output="screen",
             on_exit=ends_launch("the simulator has ended"),
         )

@@ -14,6 +14,7 @@ from launch_ros.actions import SetRemap
 
 from launch import LaunchContext, LaunchDescription
 from salus_ros.launch_arguments import checked, namespace, robot_parameters, value
+from salus_ros.launch_enclaves import enclave, enclaves_argument
 from salus_ros.launching import driver_stop, gripper
 
 SHARE = Path(get_package_share_directory("salus_ros"))
@@ -35,8 +36,12 @@ def driver_side(context: LaunchContext) -> list:
     where = namespace(context)
     remappings = {**GRIPPER_REMAPPINGS, "gripper/joint_states": value(context, "gripper_joint_states")}
     return [
-        gripper(robot_parameters(context, "gripper_node"), remappings, where),
-        *driver_stop(robot_parameters(context, "controller_stop_node"), where),
+        gripper(
+            robot_parameters(context, "gripper_node"), remappings, where, enclave(context, "gripper_node")
+        ),
+        *driver_stop(
+            robot_parameters(context, "controller_stop_node"), where, enclave(context, "controller_stop_node")
+        ),
     ]
 
 
@@ -64,4 +69,6 @@ def generate_launch_description() -> LaunchDescription:
         ]
     )
     # SALUS first: it checks the arguments, and a wrong one must start nothing.
-    return LaunchDescription([robot_file, where, gripper_states, salus, checked(driver_side)])
+    return LaunchDescription(
+        [robot_file, where, enclaves_argument(), gripper_states, salus, checked(driver_side)]
+    )

@@ -213,13 +213,14 @@ def ends_if_refused(node: Any) -> RegisterEventHandler:
     return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
 
 
-def driver_stop(parameters: dict[str, Any], where: str = "") -> list[Any]:
+def driver_stop(parameters: dict[str, Any], where: str = "", enclave: Sequence[str] = ()) -> list[Any]:
     """``controller_stop_node``, which offers the driver's stop: started again when it ends."""
     node = Node(
         package="salus_ros",
         executable="controller_stop_node",
         namespace=where,
         parameters=[parameters],
+        ros_arguments=list(enclave),
         output="screen",
         **AGAIN,
         **stays(STAY_S),
@@ -227,7 +228,9 @@ def driver_stop(parameters: dict[str, Any], where: str = "") -> list[Any]:
     return [ends_if_refused(node), node]
 
 
-def gripper(parameters: dict[str, Any], remappings: Mapping[str, Any], where: str = "") -> Node:
+def gripper(
+    parameters: dict[str, Any], remappings: Mapping[str, Any], where: str = "", enclave: Sequence[str] = ()
+) -> Node:
     """``gripper_node``, without which there are no joint states: its end is the launch's."""
     return Node(
         package="salus_ros",
@@ -235,6 +238,7 @@ def gripper(parameters: dict[str, Any], remappings: Mapping[str, Any], where: st
         namespace=where,
         parameters=[parameters],
         remappings=list(remappings.items()),
+        ros_arguments=list(enclave),
         output="screen",
         on_exit=ends_launch("the gripper's node has ended, and the joint states with it"),
     )

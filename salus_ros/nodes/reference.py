@@ -185,7 +185,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _policy() -> str:
-    enclaves = "".join(_enclave(name, node) for name, node in NODES.items())
+    enclaves = "".join(_enclave(name, node) for name, node in NODES.items()) + _launch()
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         "<!-- The least that each node needs, by salus_ros.nodes.reference; see docs/security.md. -->\n"
@@ -209,6 +209,20 @@ def _enclave(name: str, node: NodeInterface) -> str:
     return _profile(name, rules)
 
 
+def _launch() -> str:
+    """The node of ``ros2 launch``, which configures and activates, under a name that ends in a process id."""
+    managed = [name for name, node in NODES.items() if node.lifecycle]
+    asked = [f"{name}/{service}" for name in managed for service in ("change_state", "get_state")]
+    heard = [f"{name}/transition_event" for name in managed]
+    rules = [
+        _rule("topics", "topic", "publish", {"rosout", "/parameter_events"}),
+        _rule("topics", "topic", "subscribe", {*heard, "/parameter_events"}),
+        _rule("services", "service", "reply", [f"~/{service}" for service in _PARAMETER_SERVICES]),
+        _rule("services", "service", "request", asked),
+    ]
+    return _profile("launch", rules, node="launch_ros_*")
+
+
 def _operator() -> str:
     """A person's tools on the command line: the stops, the lifecycle, parameters, and looking."""
     lifecycle = [
@@ -228,10 +242,11 @@ def _operator() -> str:
     return _profile("operator", rules)
 
 
-def _profile(name: str, rules: list[str]) -> str:
+def _profile(name: str, rules: list[str], *, node: str = "") -> str:
+    """The enclave ``/salus/<name>`` of one node, which bears that name or another, to which ``~`` refers."""
     return (
         f"    <enclave path={quoteattr(f'/salus/{name}')}>\n      <profiles>\n"
-        f'        <profile ns="/" node={quoteattr(name)}>\n{"".join(rules)}        </profile>\n'
+        f'        <profile ns="/" node={quoteattr(node or name)}>\n{"".join(rules)}        </profile>\n'
         "      </profiles>\n    </enclave>\n"
     )
 

@@ -24,8 +24,10 @@ from salus_ros.errors import SalusError
 from salus_ros.launch_arguments import node_parameters, read_parameters
 from salus_ros.launching import DISCOVERY_RANGE, driver_stop, needed_by_deadman_s, once_done
 from salus_ros.nodes.deadman_node import DeadmanSettings
+from salus_ros.nodes.interfaces import NODES
 
 FILES = sorted(path.name for path in (SHARE / "launch").glob("*.launch.py"))
+FR3 = str(SHARE / "config" / "robots" / "fr3.yaml")
 DOMAIN = "56"
 
 
@@ -119,6 +121,56 @@ def test_a_switch_is_true_or_false(name: str, argument: str) -> None:
     service = LaunchService(noninteractive=True)
     service.include_launch_description(LaunchDescription([include(name, {argument: "maybe"})]))
     assert service.run() != 0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "missing"),
+    [
+        ("salus.launch.py", {}, "policy_node"),
+        ("sim.launch.py", {}, "sim_node"),
+        ("record.launch.py", {}, "recorder_node"),
+        ("robot.launch.py", {"robot_file": FR3}, "policy_node"),
+    ],
+)
+def test_with_security_on_a_node_whose_enclave_is_not_in_the_keystore_ends_the_launch(
+    name: str, arguments: dict[str, str], missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for node in (*NODES, "launch"):
+        if node != missing:
+            (tmp_path / "enclaves" / "salus" / node).mkdir(parents=True)
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_KEYSTORE", str(tmp_path))
+    reason, started = failed(include(name, arguments))
+    assert f"there is no enclave /salus/{missing}" in reason
+    assert not started, "a node had started"
+
+
+def test_an_enclave_that_every_node_would_inherit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_SECURITY_ENCLAVE_OVERRIDE", "/salus/operator")
+    reason, started = failed(include("salus.launch.py", {"enclaves": "true"}))
+    assert "every node would be in that enclave" in reason
+    assert not started
+
+
+@pytest.mark.parametrize(("security", "expected"), [(None, "false"), ("true", "true"), ("false", "false")])
+def test_nodes_are_put_into_enclaves_where_security_is_on(
+    security: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ROS_SECURITY_ENABLE", raising=False)
+    if security:
+        monkeypatch.setenv("ROS_SECURITY_ENABLE", security)
+    for name in ("salus.launch.py", "sim.launch.py", "record.launch.py", "fr3.launch.py", "ur5e.launch.py"):
+        (argument,) = (a for a in declared(name) if a.name == "enclaves")
+        assert "".join(part.perform(launch.LaunchContext()) for part in argument.default_value) == expected
+
+
+@pytest.mark.graph
+def test_the_nodes_beside_an_arms_drivers_are_in_their_enclaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
+    _, started = failed(include("fr3.launch.py", {"enclaves": "true"}))
+    assert {"controller_stop_node", "gripper_node"} <= set(started)
+    for node, command in started.items():
+        assert command[command.index("--enclave") + 1] == f"/salus/{node}"
 
 
 def test_a_robot_must_be_named() -> None:

@@ -66,6 +66,7 @@ def simulation(folder: Path) -> LaunchDescription:
         "bag": str(folder / "bag"),
         "console": "true",
         "markers": "true",
+        "enclaves": "true",
     }
     return LaunchDescription(
         [
@@ -94,19 +95,33 @@ def test_the_bring_up_reaches_active(guarded: scenarios.Guarded) -> None:
         )
 
 
+def documented() -> set[str]:
+    """The nodes of the table in the docs."""
+    text = (ROOT / "docs" / "launch.md").read_text()
+    table = text.partition("## What is on the graph")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+_node)` \|", table, re.M))
+
+
 @pytest.mark.launch(fixture=simulation)
 def test_the_launched_graph_is_the_documented_one(guarded: scenarios.Guarded) -> None:
-    text = (ROOT / "docs" / "launch.md").read_text()
-    documented = set(re.findall(r"^\| `(\w+_node)` \|", text, re.M))
     node = guarded.graph.node
 
     def launched() -> set[str]:
         return {name for name in node.get_node_names() if name.endswith("_node")}
 
     guarded.graph.spin_until(
-        lambda: launched() == documented, START_S, f"{sorted(documented)} on the graph, not {launched()}"
+        lambda: launched() == documented(), START_S, f"{sorted(documented())} on the graph, not {launched()}"
     )
-    assert {"intervention_node", "deadman_node"} <= documented, "the safety nodes are documented"
+    assert {"intervention_node", "deadman_node"} <= documented(), "the safety nodes are documented"
+
+
+@pytest.mark.launch(fixture=simulation)
+def test_every_node_is_in_its_enclave_and_so_is_launch_itself(guarded: scenarios.Guarded) -> None:
+    """Named only: this middleware may be built without security, which the name does not need."""
+    found = guarded.graph.node.get_node_names_and_namespaces_with_enclaves()
+    enclaves = {re.sub(r"launch_ros_\d+", "launch", name): enclave for name, _, enclave in found}
+    for name in (*documented(), "launch"):
+        assert enclaves[name] == f"/salus/{name}"
 
 
 @pytest.mark.launch(fixture=simulation)

@@ -61,4 +61,31 @@ def test_no_node_may_set_the_parameters_of_another() -> None:
         asked = [s.text or "" for group in enclave.iter("services") if group.get("request")
                  for s in group.iter("service")]  # fmt: skip
         foreign = [service for service in asked if "set_parameters" in service or "change_state" in service]
-        assert not foreign or enclave.get("path") == "/salus/operator"
+        if enclave.get("path") == "/salus/launch":
+            assert not [service for service in foreign if "set_parameters" in service]
+        else:
+            assert not foreign or enclave.get("path") == "/salus/operator"
+
+
+def test_every_node_has_an_enclave_and_so_have_launch_and_a_person() -> None:
+    paths = [enclave.get("path") for enclave in ElementTree.parse(POLICY).getroot().iter("enclave")]
+    assert sorted(paths) == sorted(f"/salus/{name}" for name in (*NODES, "launch", "operator"))
+
+
+def test_launch_may_bring_nodes_up_and_nothing_else() -> None:
+    root = ElementTree.parse(POLICY).getroot()
+    (enclave,) = (enclave for enclave in root.iter("enclave") if enclave.get("path") == "/salus/launch")
+
+    def names(kind: str, how: str) -> set[str]:
+        return {one.text or "" for group in enclave.iter(f"{kind}s") if group.get(how)
+                for one in group.iter(kind)}  # fmt: skip
+
+    managed = {name for name, node in NODES.items() if node.lifecycle}
+    assert names("topic", "publish") == {"rosout", "/parameter_events"}
+    assert names("topic", "subscribe") == {f"{name}/transition_event" for name in managed} | {
+        "/parameter_events"
+    }
+    assert names("service", "request") == {
+        f"{name}/{service}" for name in managed for service in ("change_state", "get_state")
+    }
+    assert all(name.startswith("~/") for name in names("service", "reply")), "of its own parameters only"
