@@ -29,6 +29,7 @@ PARTS: Final = {
     "policy": "image to chunk, the shipped policy and the 400M architecture",
     "monitor": "from a policy output to a prediction",
     "gate": "the live gate beside a bare relay: latency, stops, processor share",
+    "console": "the operator console's share of a core beside a bare node",
 }
 """Module in ``salus_ros.bench`` to what it measures, in the order in which they run."""
 
