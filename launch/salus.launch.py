@@ -15,9 +15,11 @@ from launch import LaunchContext, LaunchDescription
 from salus_ros.launch_arguments import (
     checked,
     full_name,
+    given,
     is_on,
     namespace,
     node_parameters,
+    of_the_files,
     parameter_file,
     switch,
     value,
@@ -36,6 +38,7 @@ from salus_ros.launching import (
     stays,
 )
 from salus_ros.nodes.gate_rest import REST_TIMEOUT_S
+from salus_ros.policy.registry import DEFAULT
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 ARGUMENTS = [
@@ -48,26 +51,20 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "robot_file", default_value="", description="Parameters of another robot (config/robots/), read last."
     ),
-    DeclareLaunchArgument(
-        "policy", default_value="models/tinyvla-small", description="Checkpoint folder, name, or name:path."
-    ),
+    of_the_files("policy", "Checkpoint folder, name, or name:path"),
     DeclareLaunchArgument(
         "device",
         default_value="",
         description="Device of a TinyVLA: auto, cpu or cuda; empty: what the policy says.",
     ),
-    DeclareLaunchArgument(
-        "monitor",
-        default_value="models/monitor",
-        description="Checkpoint of the monitor; not started where the gate's parameter monitor is 'absent'.",
-    ),
+    of_the_files("monitor", "Checkpoint of the monitor, which a gate with monitor: absent does without"),
     switch("use_sim_time", False, "Follow /clock."),
-    switch("shadow_mode", False, "Mute learned risk, but publish what it would have done."),
+    of_the_files(
+        "shadow_mode", "Mute learned risk, but publish what it would have done", choices=["true", "false"]
+    ),
     switch("activate_gate", False, "Let the arm move as soon as everything is up, without a person's word."),
     switch("record", False, "Record a bag."),
-    DeclareLaunchArgument(
-        "bag", default_value="", description="Folder of the bag; empty: runs/bag_<date and time>."
-    ),
+    of_the_files("bag", "Folder of the bag, else runs/bag_<date and time>"),
     switch("console", False, "Offer the operator console, by default at http://127.0.0.1:8080."),
     switch("markers", False, "Publish markers for RViz and Foxglove."),
     enclaves_argument(),
@@ -95,16 +92,17 @@ def describe(context: LaunchContext) -> list:
     def other(name: str, parameters: dict | None = None, **more: object) -> Node:
         return Node(**settings(name, parameters or {}), **more)
 
-    checkpoint, device = value(context, "policy"), value(context, "device")
+    chosen, device = given(context, "policy"), value(context, "device")
     if device:
-        checkpoint += f"{'&' if '?' in checkpoint else '?'}device={device}"
-    policy = lifecycle("policy_node", {"policy": checkpoint}, **AGAIN)
-    monitor = lifecycle("monitor_node", {"monitor": value(context, "monitor")}, **AGAIN)
+        checkpoint = {**node_parameters(files, "policy_node", where), **chosen}.get("policy", DEFAULT)
+        chosen = {"policy": f"{checkpoint}{'&' if '?' in checkpoint else '?'}device={device}"}
+    policy = lifecycle("policy_node", chosen, **AGAIN)
+    monitor = lifecycle("monitor_node", given(context, "monitor"), **AGAIN)
     # A gate that died is silent: its deadman must live to call the driver's stop, and the driver to answer.
     deadman_s = needed_by_deadman_s(node_parameters(files, "deadman_node", where))
     gate = lifecycle(
         "intervention_node",
-        {"shadow_mode": is_on(context, "shadow_mode")},
+        {"shadow_mode": is_on(context, "shadow_mode")} if value(context, "shadow_mode") else {},
         on_exit=ends_launch("the gate has ended", after_s=deadman_s),
     )
     alone = node_parameters(files, "intervention_node", where).get("monitor") == "absent"
@@ -121,7 +119,8 @@ def describe(context: LaunchContext) -> list:
         if is_on(context, kind):
             others.append(other(f"{kind}_node", **AGAIN))
     if is_on(context, "record"):
-        others.append(other("recorder_node", {"path": value(context, "bag")}))
+        bag = value(context, "bag")
+        others.append(other("recorder_node", {"path": bag} if bag else {}))
 
     return [
         *joined(context),

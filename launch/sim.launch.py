@@ -6,7 +6,7 @@ Takes the arguments of ``salus.launch.py`` as well: ``ros2 launch salus_ros sim.
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -14,12 +14,13 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 from salus_ros.launch_arguments import (
     checked,
+    given,
     namespace,
     node_parameters,
+    of_the_files,
     parameter_file,
     real_number,
     switch,
-    value,
     whole_number,
 )
 from salus_ros.launch_enclaves import enclave, enclaves_argument
@@ -27,27 +28,20 @@ from salus_ros.launching import ends_launch, local_by_default
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 ARGUMENTS = [
-    DeclareLaunchArgument("seed", default_value="0", description="Seed of the first scene."),
-    DeclareLaunchArgument("task", default_value="bin", description="Task of the first scene."),
-    DeclareLaunchArgument(
-        "disturbance", default_value="", description="Disturbance of the first episode; empty for none."
-    ),
-    DeclareLaunchArgument(
-        "real_time_factor",
-        default_value="1.0",
-        description="Simulated time per wall time; 0.0 runs as fast as possible.",
-    ),
+    of_the_files("seed", "Seed of the first scene"),
+    of_the_files("task", "Task of the first scene"),
+    of_the_files("disturbance", "Disturbance of the first episode"),
+    of_the_files("real_time_factor", "Simulated time per wall time, 0.0 for as fast as possible"),
     switch("activate_gate", True, "Let the simulated arm move as soon as everything is up."),
     enclaves_argument(),
 ]
 
 
 def scene(context: LaunchContext) -> dict:
+    numbers = {"seed": whole_number, "real_time_factor": real_number}
     return {
-        "seed": whole_number(context, "seed"),
-        "task": value(context, "task"),
-        "disturbance": value(context, "disturbance"),
-        "real_time_factor": real_number(context, "real_time_factor"),
+        **given(context, "task", "disturbance"),
+        **{name: numbers[name](context, name) for name in given(context, *numbers)},
     }
 
 
@@ -61,13 +55,13 @@ def check(context: LaunchContext) -> list:
 def simulator(context: LaunchContext) -> list:
     # The included file has declared these two by now.
     config_file, where = parameter_file(context, "config_file"), namespace(context)
-    given = node_parameters([config_file] if config_file else [], "sim_node", where)
+    settings = node_parameters([config_file] if config_file else [], "sim_node", where)
     return [
         Node(
             package="salus_ros",
             executable="sim_node",
             namespace=where,
-            parameters=[{**given, **scene(context)}],
+            parameters=[{**settings, **scene(context)}],
             ros_arguments=enclave(context, "sim_node"),
             output="screen",
             on_exit=ends_launch("the simulator has ended"),

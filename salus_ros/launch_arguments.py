@@ -28,6 +28,16 @@ def switch(name: str, default: bool, description: str) -> DeclareLaunchArgument:
     )
 
 
+def of_the_files(name: str, description: str, *, choices: Sequence[str] = ()) -> DeclareLaunchArgument:
+    """An argument that overrides a parameter of the parameter files where it is given."""
+    return DeclareLaunchArgument(
+        name,
+        default_value="",
+        choices=["", *choices] if choices else None,
+        description=f"{description}; empty: as the parameter files say.",
+    )
+
+
 def checked(describe: Callable[[LaunchContext], Sequence[Any]]) -> OpaqueFunction:
     """What ``describe`` returns; its :class:`SalusError` ends the launch with that sentence and exit code 1.
 
@@ -42,6 +52,12 @@ def value(context: LaunchContext, name: str) -> str:
     return str(LaunchConfiguration(name).perform(context))
 
 
+def given(context: LaunchContext, *names: str) -> dict[str, str]:
+    """Those of these arguments that are not empty."""
+    values = {name: value(context, name) for name in names}
+    return {name: one for name, one in values.items() if one}
+
+
 def is_on(context: LaunchContext, name: str) -> bool:
     """Whether a :func:`switch` is ``true``."""
     return value(context, name) == "true"
@@ -53,10 +69,10 @@ def whole_number(context: LaunchContext, name: str, *, least: int = 0) -> int:
     Raises:
         SalusError: it is none, or below ``least``.
     """
-    given = value(context, name)
-    if not given.isdecimal() or int(given) < least:
-        raise SalusError(f"{name} is '{given}'; give a whole number of {least} or more.")
-    return int(given)
+    text = value(context, name)
+    if not text.isdecimal() or int(text) < least:
+        raise SalusError(f"{name} is '{text}'; give a whole number of {least} or more.")
+    return int(text)
 
 
 def real_number(context: LaunchContext, name: str, *, least: float = 0.0) -> float:
@@ -65,13 +81,13 @@ def real_number(context: LaunchContext, name: str, *, least: float = 0.0) -> flo
     Raises:
         SalusError: it is none, or below ``least``.
     """
-    given = value(context, name)
+    text = value(context, name)
     try:
-        number = float(given)
+        number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or number < least:
-        raise SalusError(f"{name} is '{given}'; give a number of {least:g} or more.")
+        raise SalusError(f"{name} is '{text}'; give a number of {least:g} or more.")
     return number
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import rclpy
+import yaml
 
 REASON = "a part of a ROS installation, or of its sources (docs/verification/launch.md)"
 launch = pytest.importorskip("launch", reason=f"launch is not installed: {REASON}")
@@ -211,10 +212,36 @@ def test_a_nodes_parameters_reach_it_in_every_namespace(where: str, monkeypatch:
         assert name == f"/{where}/{node}".replace("//", "/")
         given = node_parameters(files, node)
         assert given, f"{node} has no section in {files}"
-        given.pop("policy", None)  # an argument of the launch
         found = {name: list(v) if isinstance(v, (tuple, list)) else v for name, v in parameters.items()}
         assert found.items() >= {**given, **({"shadow_mode": True} if "shadow_mode" in given else {})}.items()
     assert as_ros_reads(started["intervention_node"])[1]["velocity_fraction"] == 0.5
+
+
+@pytest.mark.graph
+def test_what_no_argument_says_is_as_the_parameter_files_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
+    said = {
+        "policy_node": {"policy": "no-such-policy"},
+        "monitor_node": {"monitor": "no-such-monitor"},
+        "intervention_node": {"shadow_mode": True},
+        "recorder_node": {"path": "/proc/none"},
+        "sim_node": {"seed": 7, "task": "push", "disturbance": "lag", "real_time_factor": 0.5},
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({node: {"ros__parameters": given} for node, given in said.items()}))
+    _, started = failed(include("sim.launch.py", {"config_file": str(path), "record": "true"}))
+    for node, given in said.items():
+        assert as_ros_reads(started[node])[1].items() >= given.items(), node
+
+    others = {"policy": "another", "device": "cpu", "monitor": "another", "shadow_mode": "false", "seed": "3"}
+    _, started = failed(include("sim.launch.py", {"config_file": str(path), **others}))
+    parameters = {node: as_ros_reads(command)[1] for node, command in started.items()}
+    assert parameters["policy_node"]["policy"] == "another?device=cpu"
+    assert parameters["monitor_node"]["monitor"] == "another"
+    assert parameters["intervention_node"]["shadow_mode"] is False
+    assert (parameters["sim_node"]["seed"], parameters["sim_node"]["task"]) == (3, "push")
 
 
 def test_a_later_file_and_the_nearer_section_win(tmp_path: Path) -> None:
