@@ -18,6 +18,7 @@ from launch import LaunchContext, LaunchDescription
 from salus_ros.errors import SalusError
 from salus_ros.launch_arguments import (
     checked,
+    fixed,
     is_on,
     namespace,
     parameter_file,
@@ -53,6 +54,7 @@ def check(context: LaunchContext) -> list:
     """What is included later, before anything starts."""
     for name in ("config_file", "robot_file"):
         parameter_file(context, name)
+    fixed(context, "use_sim_time", "true", "a simulation runs on its own time")
     where = namespace(context)
     if where.strip("/"):
         raise SalusError(
@@ -149,7 +151,7 @@ def describe(context: LaunchContext) -> list:
 def generate_launch_description() -> LaunchDescription:
     # SALUS is included when the controllers run; its arguments are known from the start.
     source = PythonLaunchDescriptionSource(str(SHARE / "launch" / "salus.launch.py"))
-    own = {argument.name for argument in ARGUMENTS}
+    own = {"use_sim_time", *(argument.name for argument in ARGUMENTS)}
     of_salus = [
         argument
         for argument in source.get_launch_description(LaunchContext()).get_launch_arguments()

@@ -12,7 +12,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import SetRemap
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
+from salus_ros.launch_arguments import checked, fixed
 
 SHARE = Path(get_package_share_directory("salus_ros"))
 CAMERA_TOPICS = {
@@ -21,6 +22,12 @@ CAMERA_TOPICS = {
     "wrist_image": ("camera/wrist/image_raw", "Images of the wrist camera."),
     "front_points": ("camera/front/points", "Depth points of the front camera."),
 }
+
+
+def check(context: LaunchContext) -> list:
+    fixed(context, "activate_gate", "false", "the gate of a real arm is activated by a person")
+    fixed(context, "use_sim_time", "false", "a real arm has no simulated time")
+    return []
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -42,4 +49,4 @@ def generate_launch_description() -> LaunchDescription:
     renamed = [
         SetRemap(src=topic, dst=LaunchConfiguration(name)) for name, (topic, _) in CAMERA_TOPICS.items()
     ]
-    return LaunchDescription([robot, *cameras, GroupAction([*renamed, salus])])
+    return LaunchDescription([robot, *cameras, checked(check), GroupAction([*renamed, salus])])

@@ -57,6 +57,7 @@ ARGUMENTS = [
         default_value="",
         description="Device of a TinyVLA: auto, cpu or cuda; empty: what the policy says.",
     ),
+    of_the_files("instruction", "What to do, in words, until a message on salus/instruction says"),
     of_the_files("monitor", "Checkpoint of the monitor, which a gate with monitor: absent does without"),
     switch("use_sim_time", False, "Follow /clock."),
     of_the_files(
@@ -96,7 +97,7 @@ def describe(context: LaunchContext) -> list:
     if device:
         checkpoint = {**node_parameters(files, "policy_node", where), **chosen}.get("policy", DEFAULT)
         chosen = {"policy": f"{checkpoint}{'&' if '?' in checkpoint else '?'}device={device}"}
-    policy = lifecycle("policy_node", chosen, **AGAIN)
+    policy = lifecycle("policy_node", {**chosen, **given(context, "instruction")}, **AGAIN)
     monitor = lifecycle("monitor_node", given(context, "monitor"), **AGAIN)
     # A gate that died is silent: its deadman must live to call the driver's stop, and the driver to answer.
     deadman_s = needed_by_deadman_s(node_parameters(files, "deadman_node", where))

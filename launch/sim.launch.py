@@ -14,6 +14,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 from salus_ros.launch_arguments import (
     checked,
+    fixed,
     given,
     namespace,
     node_parameters,
@@ -47,6 +48,7 @@ def scene(context: LaunchContext) -> dict:
 
 def check(context: LaunchContext) -> list:
     """Before the included file starts anything."""
+    fixed(context, "use_sim_time", "true", "a simulation runs on its own time")
     scene(context)
     enclave(context, "sim_node")
     return []

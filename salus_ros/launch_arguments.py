@@ -52,6 +52,17 @@ def value(context: LaunchContext, name: str) -> str:
     return str(LaunchConfiguration(name).perform(context))
 
 
+def fixed(context: LaunchContext, name: str, only: str, why: str) -> None:
+    """Refuse another value than the only one, which would be passed over without a word.
+
+    Raises:
+        SalusError: it was given.
+    """
+    found = context.launch_configurations.get(name, only)
+    if found != only:
+        raise SalusError(f"{name} is '{found}', but {why}; leave it out here.")
+
+
 def given(context: LaunchContext, *names: str) -> dict[str, str]:
     """Those of these arguments that are not empty."""
     values = {name: value(context, name) for name in names}

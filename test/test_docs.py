@@ -52,6 +52,25 @@ def test_every_option_of_a_command_that_is_shown_exists(page: Path) -> None:
         assert set(options) <= known, f"{page.name}: {command}"
 
 
+def test_what_is_published_by_hand_in_the_docs_is_heard() -> None:
+    """Who wants what was sent before it came hears nothing at all from a publisher that keeps nothing."""
+    from salus_ros.nodes import qos
+
+    shown = [
+        (page.name, options, topic.lstrip("/"), kind)
+        for page in PAGES
+        for options, topic, kind in re.findall(
+            r"ros2 topic pub ((?:--\S+(?: (?!/)[\w-]+)? )*)(\S+) (\S+/msg/\S+)",
+            page.read_text().replace("\\\n    ", ""),
+        )
+    ]
+    assert shown, "no page says how an instruction is given"
+    for page, options, topic, kind in shown:
+        assert qos.TABLE[topic].message == kind, page
+        assert ("--qos-durability transient_local" in options) == qos.TABLE[topic].latched, f"{page}: {topic}"
+        assert "--qos-reliability reliable" in options or not qos.TABLE[topic].reliable, f"{page}: {topic}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_page_and_file_that_is_linked_exists(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from salus_ros.nodes.deadman_node import DeadmanSettings
 from salus_ros.nodes.interfaces import NODES
 
 FILES = sorted(path.name for path in (SHARE / "launch").glob("*.launch.py"))
+ROOT = Path(__file__).parents[2]
 FR3 = str(SHARE / "config" / "robots" / "fr3.yaml")
 DOMAIN = "56"
 
@@ -100,6 +102,16 @@ def test_every_argument_is_described_in_a_sentence(name: str) -> None:
         ("gazebo.launch.py", {"robot_file": __file__}, "is no parameter file"),
         ("gazebo.launch.py", {"namespace": "cell"}, "namespace is 'cell', but Gazebo's"),
         ("gazebo.launch.py", {"seed": "-1"}, "seed is '-1'"),
+        (
+            "robot.launch.py",
+            {"robot_file": FR3, "activate_gate": "true"},
+            "activated by a person; leave it out",
+        ),
+        ("ur5e.launch.py", {"use_sim_time": "true"}, "a real arm has no simulated time; leave it out"),
+        *(
+            (name, {"use_sim_time": "false"}, "on its own time")
+            for name in ("sim.launch.py", "gazebo.launch.py")
+        ),
     ],
 )
 def test_a_wrong_argument_ends_the_launch_with_a_sentence(
@@ -172,6 +184,25 @@ def test_the_nodes_beside_an_arms_drivers_are_in_their_enclaves(monkeypatch: pyt
     assert {"controller_stop_node", "gripper_node"} <= set(started)
     for node, command in started.items():
         assert command[command.index("--enclave") + 1] == f"/salus/{node}"
+
+
+def shown_launches() -> list[tuple[str, str, list[str]]]:
+    """Page, launch file and arguments of each ``ros2 launch salus_ros`` in the docs and in the files."""
+    found = []
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "launch").glob("*.py")]):
+        text = path.read_text().replace("\\\n", " ")
+        for name, rest in re.findall(r"ros2 launch salus_ros (\w+\.launch\.py)([^\n`#]*)", text):
+            found.append((path.name, name, re.findall(r"(\w+):=", rest)))
+    return found
+
+
+def test_every_argument_of_a_launch_that_is_shown_is_one_of_its_file() -> None:
+    shown = shown_launches()
+    assert len(shown) > 10, "the search finds nothing any more"
+    for page, name, arguments in shown:
+        source = PythonLaunchDescriptionSource(str(SHARE / "launch" / name))
+        known = source.get_launch_description(launch.LaunchContext()).get_launch_arguments()
+        assert set(arguments) <= {argument.name for argument in known}, f"{page}: {name}"
 
 
 def test_a_robot_must_be_named() -> None:
