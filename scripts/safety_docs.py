@@ -100,10 +100,10 @@ def faults_table(results: dict[str, dict[str, object]]) -> str:
     )
 
 
-def latency_table(bench: dict[str, object]) -> str:
-    """What ``salus bench gate`` measured."""
+def latency_table(bench: dict[str, object], part: str = "gate") -> str:
+    """What ``salus bench`` measured of a part, with nothing beside it."""
     lines = ["| figure | measured | reference | ratio | reference is |", "|---|---|---|---|---|"]
-    for row in bench["parts"]["gate"]:
+    for row in bench["parts"][part]:
         compared = "reference" in row
         lines.append(
             f"| {row['name']} | {row['value']:.3g} {row['unit']} | "

@@ -5,7 +5,8 @@
 of ``docs/results/study.json`` into ``docs/results.md`` and the README, its live arms (``live.json``) into
 ``docs/results.md``; what ensemble members foretell and cost goes into ``docs/ensemble.md``; the shipped
 policy's figures go into its card and from there into the README, the experts' into ``docs/tasks.md``, and
-how the episodes of ``models/monitor/data.manifest`` ended into ``docs/data.md``. A section whose file is
+how the episodes of ``models/monitor/data.manifest`` ended into ``docs/data.md``, and what the console takes
+of a core into ``docs/console.md``. A section whose file is
 missing stays as it is.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 import evaluation_tables
 import policy_tables
+import safety_docs
 import study_tables
 
 from salus_ros.cli import policy_evaluation
@@ -64,6 +66,8 @@ def sections() -> Iterator[tuple[Path, str, str]]:
     if (policy / "evaluation.json").exists():
         card = policy_evaluation.summary(json.loads((policy / "evaluation.json").read_text()))
         yield policy / "README.md", "policy", card
+    console = json.loads((ROOT / "docs/bench-console.json").read_text())
+    yield ROOT / "docs/console.md", "bench", safety_docs.latency_table(console, "console")
     training = json.loads((policy / "training.json").read_text())
     if "succeeded" in training:
         yield ROOT / "docs/tasks.md", "experts", experts_table(training)

@@ -17,7 +17,7 @@ _LOOKING: Final = {0: "nobody looking", 1: "one browser", 4: "four browsers"}
 
 def measure(quick: bool) -> Iterator[Figure]:
     """Yield the console's processor time, and how often a browser gets a picture."""
-    shares = measure_console(5.0 if quick else 40.0, tuple(_LOOKING))
+    shares = measure_console(5.0 if quick else 30.0, tuple(_LOOKING))
     for count, words in _LOOKING.items():
         yield Figure(f"processor, {words}", 100 * shares.console[count], "%", 100 * shares.bare[count], _BARE)
     yield Figure("processor, one browser", 100 * shares.console[1], "%", BOUND_PERCENT, "the bound")
