@@ -44,6 +44,7 @@ from salus_ros.types import (
     Cause,
     FailurePrediction,
     FailureType,
+    Floats,
     InterventionState,
     Mode,
     PolicyOutput,
@@ -113,7 +114,7 @@ class Speaker:
 
     def _policy(self) -> None:
         self._sequence += 1
-        times = 0.05 * np.arange(1, 17)
+        times: Floats = np.arange(1, 17) * np.float64(0.05)
         chunk = ActionChunk(self._now_s, times, self._position(times), np.full(16, 0.04))
         samples = np.zeros(SAMPLES, np.float32)
         output = PolicyOutput(

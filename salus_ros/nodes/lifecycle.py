@@ -34,7 +34,7 @@ from salus_ros.nodes.parameters import refuse_unknown
 from salus_ros.nodes.polling import Inbox, subscribe
 
 PARENT_VARIABLE: Final = "SALUS_PARENT_PID"
-"""Set by :mod:`salus_ros.nodes.graph`: the process whose end is the node's end."""
+"""Set by :mod:`salus_ros.nodes.processes`: the process whose end is the node's end."""
 
 STOP_TIMEOUT_S: Final = 3.0
 """How long a node stays after a signal where it says nothing else; the gate has stopped the arm by then."""
