@@ -101,7 +101,7 @@ def faults_table(results: dict[str, dict[str, object]]) -> str:
 
 
 def latency_table(bench: dict[str, object], part: str = "gate") -> str:
-    """What ``salus bench`` measured of a part, with nothing beside it."""
+    """What ``salus bench`` measured of a part."""
     lines = ["| figure | measured | reference | ratio | reference is |", "|---|---|---|---|---|"]
     for row in bench["parts"][part]:
         compared = "reference" in row
@@ -111,7 +111,8 @@ def latency_table(bench: dict[str, object], part: str = "gate") -> str:
             + f" | {row.get('reference_name', '')} |"
         )
     machine = f"{bench['processor']}, {bench['cores']} cores, Python {bench['python']}"
-    return "\n".join([*lines, "", f"Measured on {bench['date']}: {machine}; nothing else ran."])
+    conditions = bench.get("conditions", "nothing else ran")
+    return "\n".join([*lines, "", f"Measured on {bench['date']}: {machine}; {conditions}."])
 
 
 def soak_table(result: dict[str, object]) -> str:
