@@ -15,7 +15,7 @@ from sensor_msgs.msg import PointCloud2 as PointCloudMessage
 from sensor_msgs.msg import PointField
 
 from salus_ros.errors import SalusError
-from salus_ros.nodes.conversions import stamp_from_message, stamp_to_message
+from salus_ros.nodes.driver_messages import stamp_from_message, stamp_to_message
 from salus_ros.types import Image, PointCloud
 
 _bridge = CvBridge()

@@ -32,8 +32,8 @@ from salus_ros.nodes.conversions import (
     intervention_state_to_message,
     policy_output_to_message,
     prediction_to_message,
-    robot_state_to_message,
 )
+from salus_ros.nodes.driver_messages import robot_state_to_message
 from salus_ros.nodes.graph import Graph
 from salus_ros.nodes.interfaces import NODES
 from salus_ros.nodes.lifecycle import GuardedNode, run_node

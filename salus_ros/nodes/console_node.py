@@ -36,8 +36,8 @@ from salus_ros.nodes.conversions import (
     intervention_state_from_message,
     policy_output_from_message,
     prediction_from_message,
-    robot_state_from_message,
 )
+from salus_ros.nodes.driver_messages import robot_state_from_message
 from salus_ros.nodes.lifecycle import GuardedNode, run_node, write_log
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.robot import Robot, RobotSettings

@@ -30,12 +30,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from salus_msgs.msg import FailurePrediction, InterventionState, PolicyOutput
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import (
-    policy_output_to_message,
-    prediction_to_message,
-    robot_state_to_message,
-    trajectory_to_message,
-)
+from salus_ros.nodes.conversions import policy_output_to_message, prediction_to_message
+from salus_ros.nodes.driver_messages import robot_state_to_message, trajectory_to_message
 from salus_ros.nodes.graph import Graph
 from salus_ros.nodes.intervention_node import InterventionNode
 from salus_ros.nodes.lifecycle import GuardedNode, run_node

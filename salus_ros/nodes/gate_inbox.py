@@ -18,11 +18,8 @@ from salus_msgs.msg import PolicyOutput as PolicyOutputMessage
 from salus_ros.errors import SalusError
 from salus_ros.intervention.inputs import Fault, GateInputs, Request
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import (
-    policy_output_from_message,
-    prediction_from_message,
-    robot_state_from_message,
-)
+from salus_ros.nodes.conversions import policy_output_from_message, prediction_from_message
+from salus_ros.nodes.driver_messages import robot_state_from_message
 from salus_ros.nodes.lifecycle import GuardedNode
 from salus_ros.nodes.polling import Inbox, subscribe
 from salus_ros.nodes.publishers import BoundPublisher, SoleWriter

@@ -49,4 +49,4 @@ class GateRest:
         could call it is gone; a deadman calls it when a gate went without a word."""
         if math.isinf(self._active_s):
             return True
-        return self._node.count_clients(self._node.resolve_service_name(stop)) == 0
+        return bool(self._node.count_clients(self._node.resolve_service_name(stop)) == 0)

@@ -17,7 +17,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from salus_msgs.msg import EpisodeEvent as EpisodeEventMessage
 from salus_ros.nodes import diagnostics, qos
-from salus_ros.nodes.conversions import episode_event_to_message, gripper_from_message, stamp_from_message
+from salus_ros.nodes.conversions import episode_event_to_message
+from salus_ros.nodes.driver_messages import gripper_from_message, stamp_from_message
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.robot import Robot, RobotSettings

@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image, PointCloud2
 from salus_ros.errors import SalusError
 from salus_ros.nodes import diagnostics, qos
 from salus_ros.nodes.cameras import points_to_message
-from salus_ros.nodes.conversions import stamp_from_message
+from salus_ros.nodes.driver_messages import stamp_from_message
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 from salus_ros.sim.cloud import CloudSettings, cloud_from_depth

@@ -20,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes import diagnostics, qos
-from salus_ros.nodes.conversions import gripper_from_message, joint_order, stamp_from_message
+from salus_ros.nodes.driver_messages import gripper_from_message, joint_order, stamp_from_message
 from salus_ros.nodes.gate_rest import GateRest
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare

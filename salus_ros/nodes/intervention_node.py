@@ -27,11 +27,8 @@ from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Answer, Decision, Request, RequestKind
 from salus_ros.intervention.latch import LatchFile, LatchRecord
 from salus_ros.nodes import diagnostics, gate_health, qos
-from salus_ros.nodes.conversions import (
-    gripper_to_message,
-    intervention_state_to_message,
-    trajectory_to_message,
-)
+from salus_ros.nodes.conversions import intervention_state_to_message
+from salus_ros.nodes.driver_messages import gripper_to_message, trajectory_to_message
 from salus_ros.nodes.drivers import TriggerServices
 from salus_ros.nodes.gate_inbox import GateInbox
 from salus_ros.nodes.gate_rest import REST_TIMEOUT_S

@@ -14,11 +14,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 from salus_ros.console.scene import path_levels
 from salus_ros.nodes import diagnostics, qos
 from salus_ros.nodes.channels import Channel
-from salus_ros.nodes.conversions import (
-    policy_output_from_message,
-    prediction_from_message,
-    robot_state_from_message,
-)
+from salus_ros.nodes.conversions import policy_output_from_message, prediction_from_message
+from salus_ros.nodes.driver_messages import robot_state_from_message
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.robot import Robot, RobotSettings

@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image as ImageMessage
 from sensor_msgs.msg import JointState
 
 from salus_ros.nodes.cameras import image_from_message
-from salus_ros.nodes.conversions import stamp_from_message
+from salus_ros.nodes.driver_messages import stamp_from_message
 from salus_ros.nodes.robot import Robot
 from salus_ros.types import Observation
 

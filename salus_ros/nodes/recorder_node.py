@@ -16,7 +16,7 @@ from rosgraph_msgs.msg import Clock
 from salus_ros.data.bag_writer import BagWriter
 from salus_ros.errors import SalusError
 from salus_ros.nodes import diagnostics, qos
-from salus_ros.nodes.conversions import NANOSECONDS
+from salus_ros.nodes.driver_messages import NANOSECONDS
 from salus_ros.nodes.lifecycle import GuardedNode, run_node
 from salus_ros.nodes.parameters import declare
 from salus_ros.nodes.polling import Inbox, subscribe

@@ -10,7 +10,7 @@ from sensor_msgs.msg import JointState
 
 from salus_ros.assets import asset
 from salus_ros.errors import SalusError
-from salus_ros.nodes.conversions import robot_state_from_message
+from salus_ros.nodes.driver_messages import robot_state_from_message
 from salus_ros.robot.model import ArmModel, ArmSettings
 from salus_ros.types import RobotState
 

@@ -21,9 +21,9 @@ from salus_msgs.srv import ResetSimulation
 from salus_ros.errors import SalusError
 from salus_ros.nodes import diagnostics, qos
 from salus_ros.nodes.cameras import camera_info, image_to_message, points_to_message
-from salus_ros.nodes.conversions import (
+from salus_ros.nodes.conversions import episode_event_to_message
+from salus_ros.nodes.driver_messages import (
     NANOSECONDS,
-    episode_event_to_message,
     gripper_from_message,
     robot_state_to_message,
     stamp_from_message,

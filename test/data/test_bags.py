@@ -410,6 +410,7 @@ def test_cameras_are_named_by_their_topics(topic: str, camera: str) -> None:
 
 def test_a_live_graphs_messages_come_back_as_the_episode_they_were(bag: Path, make_episode: Make) -> None:
     conversions = pytest.importorskip("salus_ros.nodes.conversions", reason="needs rclpy")
+    driver_messages = pytest.importorskip("salus_ros.nodes.driver_messages", reason="needs rclpy")
     from rclpy.serialization import serialize_message
 
     from salus_ros.nodes.cameras import image_to_message, points_to_message
@@ -418,7 +419,7 @@ def test_a_live_graphs_messages_come_back_as_the_episode_they_were(bag: Path, ma
     fingers = NAMES[-2:]
     episode = make_episode(time_origin_s=EPOCH_S)
     topics = {
-        RobotState: ("/joint_states", lambda m: conversions.robot_state_to_message(m, ARM, fingers)),
+        RobotState: ("/joint_states", lambda m: driver_messages.robot_state_to_message(m, ARM, fingers)),
         PolicyOutput: (
             "/salus/policy_output",
             lambda m: conversions.policy_output_to_message(m, ARM, "base"),
@@ -429,8 +430,8 @@ def test_a_live_graphs_messages_come_back_as_the_episode_they_were(bag: Path, ma
     with BagWriter(bag) as writer:
 
         def write(topic: str, message: Any, log_s: float) -> None:
-            message.header.stamp = conversions.stamp_to_message(
-                conversions.stamp_from_message(message.header.stamp) + EPOCH_S
+            message.header.stamp = driver_messages.stamp_to_message(
+                driver_messages.stamp_from_message(message.header.stamp) + EPOCH_S
             )
             name = f"{type(message).__module__.split('.')[0]}/msg/{type(message).__name__}"
             writer.write(topic, name, round((log_s + EPOCH_S) * 1e9), serialize_message(message))

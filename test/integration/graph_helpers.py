@@ -11,7 +11,7 @@ from std_srvs.srv import Trigger
 from salus_msgs.msg import InterventionState, PolicyOutput
 from salus_msgs.srv import ResetSimulation
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import stamp_from_message
+from salus_ros.nodes.driver_messages import stamp_from_message
 from salus_ros.nodes.graph import Graph
 
 START_S = 60.0

@@ -15,7 +15,8 @@ from salus_msgs.msg import FailurePrediction as FailurePredictionMessage
 from salus_msgs.msg import InterventionState, PolicyOutput
 from salus_msgs.srv import ResolveAssistance
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import prediction_to_message, stamp_from_message
+from salus_ros.nodes.conversions import prediction_to_message
+from salus_ros.nodes.driver_messages import stamp_from_message
 from salus_ros.nodes.graph import Graph, Listener
 from salus_ros.types import HORIZONS_S, FailurePrediction, FailureType
 

@@ -16,7 +16,7 @@ from scenarios import PLUGIN_FOLDER, THRESHOLD, Rehearsal
 
 from salus_msgs.msg import InterventionState
 from salus_msgs.msg import PolicyOutput as PolicyOutputMessage
-from salus_ros.nodes.conversions import stamp_from_message
+from salus_ros.nodes.driver_messages import stamp_from_message
 from salus_ros.nodes.graph import Graph
 from salus_ros.types import FailureType
 

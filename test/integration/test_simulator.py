@@ -14,7 +14,7 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
 from salus_msgs.msg import EpisodeEvent, InterventionState
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import stamp_from_message, trajectory_to_message
+from salus_ros.nodes.driver_messages import stamp_from_message, trajectory_to_message
 from salus_ros.nodes.graph import Graph
 from salus_ros.nodes.robot import Robot, RobotSettings
 from salus_ros.types import JointTrajectory

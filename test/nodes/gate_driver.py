@@ -23,13 +23,8 @@ from gate_world import ARM, HOME, Controller, chunk, output, prediction, sway
 from salus_msgs.msg import FailurePrediction, InterventionState, PolicyOutput
 from salus_msgs.srv import RequestReplan, ResolveAssistance
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import (
-    policy_output_to_message,
-    prediction_to_message,
-    robot_state_to_message,
-    stamp_to_message,
-    trajectory_from_message,
-)
+from salus_ros.nodes.conversions import policy_output_to_message, prediction_to_message
+from salus_ros.nodes.driver_messages import robot_state_to_message, stamp_to_message, trajectory_from_message
 from salus_ros.nodes.graph import Graph
 from salus_ros.types import Mode, RobotState
 

@@ -10,6 +10,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes import conversions as convert
+from salus_ros.nodes import driver_messages as driver
 from salus_ros.types import (
     ActionChunk,
     Cause,
@@ -115,16 +116,16 @@ EVENT = EpisodeEvent(
 
 def test_every_type_survives_the_way_over_the_wire() -> None:
     robot = robot_state()
-    message = over_the_wire(convert.robot_state_to_message(robot, ARM, FINGERS))
-    assert same(robot, convert.robot_state_from_message(message, ARM, FINGERS))
+    message = over_the_wire(driver.robot_state_to_message(robot, ARM, FINGERS))
+    assert same(robot, driver.robot_state_from_message(message, ARM, FINGERS))
     output = policy_output()
     message = over_the_wire(convert.policy_output_to_message(output, ARM, "panda_link0"))
     assert same(output, convert.policy_output_from_message(message, ARM))
     trajectory = JointTrajectory(
         np.array([0.0, 0.01]), RANDOM.normal(size=(2, 7)), RANDOM.normal(size=(2, 7))
     )
-    message = over_the_wire(convert.trajectory_to_message(trajectory, ARM))
-    assert same(trajectory, convert.trajectory_from_message(message, ARM))
+    message = over_the_wire(driver.trajectory_to_message(trajectory, ARM))
+    assert same(trajectory, driver.trajectory_from_message(message, ARM))
     message = over_the_wire(convert.prediction_to_message(PREDICTION))
     assert same(PREDICTION, convert.prediction_from_message(message))
     message = over_the_wire(convert.intervention_state_to_message(STATE))
@@ -133,40 +134,40 @@ def test_every_type_survives_the_way_over_the_wire() -> None:
         assert same(
             event, convert.episode_event_from_message(over_the_wire(convert.episode_event_to_message(event)))
         )
-    message = over_the_wire(convert.gripper_to_message(0.05, FINGERS))
-    assert convert.gripper_from_message(message, FINGERS) == pytest.approx(0.05)
+    message = over_the_wire(driver.gripper_to_message(0.05, FINGERS))
+    assert driver.gripper_from_message(message, FINGERS) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("stamp_s", [0.0, 0.1, 0.9999999999, 1.7e9 + 0.123456])
 def test_stamps_keep_their_microseconds(stamp_s: float) -> None:
-    message = convert.stamp_to_message(stamp_s)
+    message = driver.stamp_to_message(stamp_s)
     assert 0 <= message.nanosec < 1_000_000_000
-    assert convert.stamp_from_message(message) == pytest.approx(stamp_s, abs=1e-6)
+    assert driver.stamp_from_message(message) == pytest.approx(stamp_s, abs=1e-6)
 
 
 def test_a_time_that_is_not_available_is_the_zero_stamp() -> None:
-    assert convert.stamp_to_message(math.nan) == convert.stamp_to_message(0.0)
+    assert driver.stamp_to_message(math.nan) == driver.stamp_to_message(0.0)
 
 
 def test_joints_are_taken_by_name_whatever_their_order() -> None:
     robot = robot_state()
-    message = convert.robot_state_to_message(robot, ARM, FINGERS)
+    message = driver.robot_state_to_message(robot, ARM, FINGERS)
     turned = list(range(len(message.name)))[::-1]
     message.name = [message.name[index] for index in turned]
     for field in ("position", "velocity", "effort"):
         setattr(message, field, [getattr(message, field)[index] for index in turned])
-    assert same(robot, convert.robot_state_from_message(message, ARM, FINGERS))
+    assert same(robot, driver.robot_state_from_message(message, ARM, FINGERS))
 
 
 def test_joint_states_of_other_joints_are_ignored() -> None:
-    message = convert.robot_state_to_message(robot_state(), ("wheel", *ARM[:6]), FINGERS)
-    assert convert.robot_state_from_message(message, ARM[:6], FINGERS).joint_position_rad.shape == (6,)
+    message = driver.robot_state_to_message(robot_state(), ("wheel", *ARM[:6]), FINGERS)
+    assert driver.robot_state_from_message(message, ARM[:6], FINGERS).joint_position_rad.shape == (6,)
 
 
 def test_what_a_driver_does_not_report_is_nan_and_not_zero() -> None:
-    message = convert.robot_state_to_message(robot_state(), ARM)
+    message = driver.robot_state_to_message(robot_state(), ARM)
     message.velocity, message.effort = [], []
-    state = convert.robot_state_from_message(message, ARM)
+    state = driver.robot_state_from_message(message, ARM)
     assert np.isnan(state.joint_velocity_rad_s).all()
     assert np.isnan(state.joint_effort_nm).all()
     assert math.isnan(state.gripper_opening_m)
@@ -181,52 +182,52 @@ def test_what_a_driver_does_not_report_is_nan_and_not_zero() -> None:
     ],
 )
 def test_missing_and_duplicate_joints_are_refused(names: tuple[str, ...], sentence: str) -> None:
-    message = convert.robot_state_to_message(robot_state(), ARM)
+    message = driver.robot_state_to_message(robot_state(), ARM)
     message.name = list(names)
     message.position = message.position[: len(names)]
     message.velocity, message.effort = [], []
     with pytest.raises(SalusError, match=sentence):
-        convert.robot_state_from_message(message, ARM)
+        driver.robot_state_from_message(message, ARM)
 
 
 def test_joint_states_with_too_few_numbers_are_refused() -> None:
     for field, what in (("position", "6 positions"), ("velocity", "6 velocities"), ("effort", "6 efforts")):
-        message = convert.robot_state_to_message(robot_state(), ARM)
+        message = driver.robot_state_to_message(robot_state(), ARM)
         setattr(message, field, getattr(message, field)[:6])
         with pytest.raises(SalusError, match=what):
-            convert.robot_state_from_message(message, ARM)
+            driver.robot_state_from_message(message, ARM)
 
 
 def test_a_command_for_an_unknown_joint_is_refused() -> None:
     command = JointTrajectory(np.zeros(1), np.zeros((1, 7)), np.zeros((1, 7)))
-    message = convert.trajectory_to_message(command, (*ARM[:6], "gripper"))
+    message = driver.trajectory_to_message(command, (*ARM[:6], "gripper"))
     with pytest.raises(SalusError, match="lacks the joint panda_joint7"):
-        convert.trajectory_from_message(message, ARM)
-    message = convert.trajectory_to_message(
+        driver.trajectory_from_message(message, ARM)
+    message = driver.trajectory_to_message(
         JointTrajectory(np.zeros(1), np.zeros((1, 8)), np.zeros((1, 8))), (*ARM, "gripper")
     )
     with pytest.raises(SalusError, match="unknown joint gripper"):
-        convert.trajectory_from_message(message, ARM)
+        driver.trajectory_from_message(message, ARM)
 
 
 def test_malformed_trajectories_are_refused() -> None:
     def command() -> Any:
-        return convert.trajectory_to_message(
+        return driver.trajectory_to_message(
             JointTrajectory(np.array([0.0, 0.1]), np.zeros((2, 7)), np.zeros((2, 7))), ARM
         )
 
     empty = command()
     empty.points = []
     with pytest.raises(SalusError, match="no points"):
-        convert.trajectory_from_message(empty, ARM)
+        driver.trajectory_from_message(empty, ARM)
     short = command()
     short.points[1].positions = short.points[1].positions[:6]
     with pytest.raises(SalusError, match="Point 1 of the trajectory holds 6 positions"):
-        convert.trajectory_from_message(short, ARM)
+        driver.trajectory_from_message(short, ARM)
     mixed = command()
     mixed.points[0].velocities = []
     with pytest.raises(SalusError, match="Some points of the trajectory have velocities"):
-        convert.trajectory_from_message(mixed, ARM)
+        driver.trajectory_from_message(mixed, ARM)
 
 
 def test_malformed_policy_outputs_are_refused() -> None:

@@ -21,7 +21,8 @@ from trajectory_msgs.msg import JointTrajectory
 from salus_msgs.msg import FailurePrediction, PolicyOutput
 from salus_ros.intervention.inputs import Fault, GateInputs
 from salus_ros.nodes import publishers, qos
-from salus_ros.nodes.conversions import prediction_to_message, robot_state_to_message
+from salus_ros.nodes.conversions import prediction_to_message
+from salus_ros.nodes.driver_messages import robot_state_to_message
 from salus_ros.nodes.gate_inbox import FAULTS_KEPT, GateInbox
 from salus_ros.nodes.lifecycle import GuardedNode
 from salus_ros.types import Cause, RobotState

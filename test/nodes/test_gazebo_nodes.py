@@ -17,7 +17,7 @@ from salus_msgs.msg import EpisodeEvent
 from salus_ros.errors import SalusError
 from salus_ros.nodes import gazebo_events_node, gazebo_points_node, qos
 from salus_ros.nodes.cameras import points_from_message
-from salus_ros.nodes.conversions import robot_state_to_message, stamp_to_message
+from salus_ros.nodes.driver_messages import robot_state_to_message, stamp_to_message
 from salus_ros.sim.gazebo import DEFAULT_SEED, front_camera_pose
 from salus_ros.sim.simulation import Simulation
 

@@ -15,7 +15,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from salus_ros.errors import SalusError
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import gripper_to_message, robot_state_from_message, stamp_to_message
+from salus_ros.nodes.driver_messages import gripper_to_message, robot_state_from_message, stamp_to_message
 from salus_ros.nodes.gripper_node import (
     ARM_STATES,
     GRIPPER_STATES,

@@ -35,7 +35,8 @@ from salus_msgs.msg import FailurePrediction, InterventionState, PolicyOutput
 from salus_msgs.srv import ResolveAssistance
 from salus_ros.errors import SalusError
 from salus_ros.nodes import qos
-from salus_ros.nodes.conversions import policy_output_to_message, robot_state_to_message
+from salus_ros.nodes.conversions import policy_output_to_message
+from salus_ros.nodes.driver_messages import robot_state_to_message
 from salus_ros.types import Mode
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]

@@ -37,12 +37,14 @@ from salus_ros.monitor import Monitor
 from salus_ros.nodes import qos
 from salus_ros.nodes.cameras import points_to_message
 from salus_ros.nodes.conversions import (
-    gripper_from_message,
     intervention_state_from_message,
     intervention_state_to_message,
     policy_output_to_message,
     prediction_from_message,
     prediction_to_message,
+)
+from salus_ros.nodes.driver_messages import (
+    gripper_from_message,
     robot_state_to_message,
     stamp_to_message,
     trajectory_from_message,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from salus_ros.nodes.cameras import image_to_message
-from salus_ros.nodes.conversions import robot_state_to_message
+from salus_ros.nodes.driver_messages import robot_state_to_message
 from salus_ros.nodes.policy_inputs import InputSettings, PolicyInputs
 from salus_ros.nodes.robot import Robot, RobotSettings
 from salus_ros.types import RobotState
