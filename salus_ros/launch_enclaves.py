@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from launch.actions import DeclareLaunchArgument, LogInfo
-from launch_ros.ros_adapters import get_ros_node
+from launch.event_handlers import OnShutdown
+from launch_ros.ros_adapters import ROSAdapter
 
 from launch import LaunchContext
 from salus_ros.errors import SalusError
@@ -57,12 +58,10 @@ def joined(context: LaunchContext) -> list[Any]:
             f"{OVERRIDE} is '{os.environ[OVERRIDE]}', by which every node would be in that enclave; unset it "
             "in the shell that launches."
         )
-    _, path = enclave(context, LAUNCH)
-    os.environ[OVERRIDE] = path
-    try:
-        get_ros_node(context)
-    finally:
-        del os.environ[OVERRIDE]
+    adapter = ROSAdapter(argv=["--ros-args", *enclave(context, LAUNCH)])
+    # As launch_ros keeps the one that it makes itself, which is in no enclave.
+    context.extend_globals({"ros_adapter": adapter})
+    context.register_event_handler(OnShutdown(on_shutdown=lambda *_: adapter.shutdown()))
     if _security_is_on():
         return []
     return [
