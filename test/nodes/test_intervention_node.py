@@ -260,13 +260,13 @@ def test_the_emergency_stop_button_stops_and_its_release_alone_does_not_start(ar
     around.until(Mode.NOMINAL)
 
 
-SLOW_TO_STOP = {"robot.acceleration_limit_rad_s2": [0.2] * 7}
-"""The arm needs more than a second to come to rest from :func:`turn`: time for something to happen."""
+SLOW_TO_STOP = {"robot.acceleration_limit_rad_s2": [1.0] * 7}
+"""The arm needs nearly a second to come to rest from :func:`turn`: time for something to happen."""
 
 
 def turn(around: Surroundings) -> PolicyOutput:
-    """A plan of four seconds: the base turns at 0.3 rad/s."""
-    angle = 0.3 * 0.05 * np.arange(1, 81)
+    """A plan of three seconds: the base turns at 0.8 rad/s."""
+    angle = 0.8 * 0.05 * np.arange(1, 61)
     points = around.measured + np.outer(angle, np.eye(7)[0])
     plan = output(around.sequence, chunk(around.ros_s, points))
     return policy_output_to_message(plan, ARM.joint_names, "panda_link0")
@@ -299,7 +299,7 @@ class Button:
 @contextmanager
 def braking(tmp_path: Path) -> Iterator[tuple[Surroundings, Button, Future]]:
     """A gate that brings a fast arm to rest in order to be deactivated, and the answer to come."""
-    parameters = {"button": True, "button_deadline_s": 0.8, **SLOW_TO_STOP}
+    parameters = {"button": True, "button_deadline_s": 0.5, **SLOW_TO_STOP}
     with surroundings(tmp_path, next(DOMAIN), latch_file=str(tmp_path / "latch"), **parameters) as around:
         around.change_plan = lambda _plan: turn(around)
         graph, button = around.graph, Button(around)
@@ -311,7 +311,7 @@ def braking(tmp_path: Path) -> Iterator[tuple[Surroundings, Button, Future]]:
         def fast() -> bool:
             if around.states.newest.mode == InterventionState.EMERGENCY_STOP:
                 around.trigger(qos.RESET)  # a busy moment of the machine, in which no heartbeat was sent
-            return around.states.newest.mode == InterventionState.NOMINAL and speed(around) > 0.27
+            return around.states.newest.mode == InterventionState.NOMINAL and speed(around) > 0.7
 
         graph.spin_until(fast, REACT_S, "fast motion")
         answer = client.call_async(deactivate)
