@@ -16,8 +16,13 @@ import numpy as np
 from salus_ros.types import Floats, JointTrajectory
 
 _TAIL_POINTS: Final = 8
+_LONG_STOP_S: Final = 0.6
+_LONG_STOP_SPAN_S: Final = 0.03
+_LONG_STOP_POINTS_MAX: Final = 64
+"""A stop that takes longer, of an arm with low accelerations, gets points this near one another: between two
+of them it brakes evenly, and over a tenth of a second the path's curves may leave it less to brake with."""
 _FRACTIONS: Final = np.arange(8) / 7.0
-_DURATIONS_S: Final = np.geomspace(0.03, 4.0, 40)
+_DURATIONS_S: Final = np.concatenate([np.geomspace(0.03, 4.0, 40), np.geomspace(4.5, 30.0, 16)])
 SOONEST_S: Final = 1e-3
 """No point is nearer than this."""
 _STRETCH: Final = 2.5
@@ -75,15 +80,25 @@ def brake(
     """
     if speed <= 0.0:
         return SpeedProfile([0.0, shortest_s], [path_time_s, path_time_s], [0.0, 0.0])
-    speeds = speed * np.linspace(1.0, 0.0, _TAIL_POINTS + 1)
+    profile = _brake(path_time_s, speed, grid_s, braking, _TAIL_POINTS)
+    takes_s = profile.time_s[-1]
+    if takes_s < shortest_s:
+        rest = path_time_s + 0.5 * speed * shortest_s
+        return SpeedProfile([0.0, shortest_s], [path_time_s, rest], [speed, 0.0])
+    if takes_s > _LONG_STOP_S:
+        points = min(math.ceil(takes_s / _LONG_STOP_SPAN_S), _LONG_STOP_POINTS_MAX)
+        return _brake(path_time_s, speed, grid_s, braking, points)
+    return profile
+
+
+def _brake(path_time_s: float, speed: float, grid_s: Floats, braking: Floats, points: int) -> SpeedProfile:
+    """In so many steps of speed, each with the rate that the path allows over it on average."""
+    speeds = speed * np.linspace(1.0, 0.0, points + 1)
     done = float(np.interp(path_time_s, grid_s, braking))
     places = np.interp(done + speed * speed - speeds * speeds, braking, grid_s)
     places[0] = path_time_s
     spans = 2.0 * np.maximum(np.diff(places), 0.0) / (speeds[:-1] + speeds[1:])
     times = np.concatenate([[0.0], np.cumsum(spans)])
-    if times[-1] < shortest_s:
-        rest = path_time_s + 0.5 * speed * shortest_s
-        return SpeedProfile([0.0, shortest_s], [path_time_s, rest], [speed, 0.0])
     return SpeedProfile(times.tolist(), places.tolist(), speeds.tolist())
 
 

@@ -115,9 +115,10 @@ class World:
     prediction_period_s: float = 0.05
     seed: int = 0
     jitter_s: float = 0.0
+    arm: ArmModel = ARM
 
     def __post_init__(self) -> None:
-        self.gate = Gate(self.settings, ARM)
+        self.gate = Gate(self.settings, self.arm)
         self.random = np.random.default_rng(self.seed)
         self.now_s = 100.0
         self.ros_offset_s = 1000.0

@@ -12,7 +12,7 @@ from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Decision, Fault, GateInputs, RequestKind
 from salus_ros.intervention.latch import LatchRecord
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.types import Cause, Mode
+from salus_ros.types import Cause, Mode, PolicyOutput
 
 FOLLOWING = (Mode.NOMINAL, Mode.SLOW_DOWN)
 REST_S = 0.35
@@ -483,3 +483,26 @@ def test_an_update_before_anything_came_is_harmless() -> None:
     decision = Gate(GateSettings(), ARM).update(0.0, GateInputs(float("nan")))
     assert decision.state.mode == Mode.INACTIVE
     assert decision.command is None
+
+
+@pytest.mark.parametrize(
+    ("limit_rad_s2", "delay_s", "jitter_s"), [(0.3, 0.005, 0.004), (0.35, 0.005, 0.0), (0.5, 0.035, 0.004)]
+)
+def test_an_arm_that_takes_a_second_to_stop_is_followed_and_never_latched(
+    limit_rad_s2: float, delay_s: float, jitter_s: float
+) -> None:
+    arm = replace(ARM, acceleration_limit_rad_s2=np.full(7, limit_rad_s2))
+    world = World(arm=arm, seed=1, delay_s=delay_s, jitter_s=jitter_s)
+
+    def turn(plan: PolicyOutput) -> PolicyOutput:
+        """Four seconds at 0.3 rad/s from wherever the arm is."""
+        angle = 0.3 * 0.05 * np.arange(1, 81)
+        return output(
+            plan.sequence, chunk(plan.chunk.stamp_s, world.measured + np.outer(angle, np.eye(7)[0]))
+        )
+
+    world.change_plan = turn
+    world.start()
+    for decision in world.run(4.5):
+        assert decision.state.mode != Mode.EMERGENCY_STOP, decision.state.reason
+    assert max(row[3].state.speed_scale for row in world.log) > 0.7, "it was not followed"
