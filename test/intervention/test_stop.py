@@ -167,3 +167,12 @@ def test_a_move_takes_at_least_the_shortest_time_and_the_gentlest_is_no_longer_t
     assert rest_move(HOME, fast, HOME, V, A, 0.03).duration_s == pytest.approx(4.0 * V[3] / A[3], rel=0.15)
     exactly = rest_move(np.zeros(7), np.zeros(7), np.full(7, 0.0625), V, np.full(7, 6.0), 0.25)
     assert exactly.duration_s == 0.25, "a move that takes exactly what is allowed"
+
+
+def test_an_arm_of_low_accelerations_gets_the_time_that_it_needs_to_come_to_rest() -> None:
+    velocity, limit = np.array([0.3]), np.array([0.16])
+    move = rest_move(np.zeros(1), velocity, np.array([0.2]), np.array([2.0]), limit, 0.03)
+    positions = np.array([move.at(t)[0][0] for t in np.linspace(0.0, move.duration_s, 2001)])
+    acceleration = np.diff(positions, 2) / (move.duration_s / 2000) ** 2
+    assert np.abs(acceleration).max() <= 0.16 * 1.01, f"{np.abs(acceleration).max():.3f} rad/s^2"
+    assert positions[-1] == pytest.approx(0.2)
