@@ -21,7 +21,14 @@ from salus_ros.monitor.checkpoint import Checkpoint
 
 T = TypeVar("T")
 
-_TRAINING: Final = ("monitor/*.py", "monitor/signals/*.py", "data/labels.py", "robot/model.py")
+_TRAINING: Final = (
+    "monitor/*.py",
+    "monitor/signals/*.py",
+    "data/labels.py",
+    "robot/model.py",
+    "evaluation/smaller_ensembles.py",
+    "policy/uncertainty.py",
+)
 _SCORING: Final = (
     *_TRAINING,
     "evaluation/baselines/*.py",

@@ -13,6 +13,7 @@ import numpy as np
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.detectors import OURS, Answer, Data, ProtocolSettings, Watch
 from salus_ros.evaluation.kept import Kept
+from salus_ros.evaluation.smaller_ensembles import with_members
 from salus_ros.monitor.checkpoint import Checkpoint
 from salus_ros.monitor.predictor import REACH
 from salus_ros.monitor.settings import MonitorSettings
@@ -23,7 +24,10 @@ EPISODES: Final = (50, 150, 500)
 """Numbers of training episodes that are compared, as far as there are so many."""
 HISTORY_STEPS: Final = (1, 7, REACH)
 """Steps of the past that the network sees: now alone, 0.35 s, and as far as it can look back."""
-MEMBERS: Final = (1, 2, 5)
+NETWORKS: Final = (1, 2, 5)
+"""Networks of the monitor's own ensemble."""
+POLICY_MEMBERS: Final = (1, 2)
+"""Members of the policy's ensemble, besides all that it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Retrained:
     signals: tuple[str, ...]
     train_episodes: int = 0
     """0 for all."""
+    policy_members: int = 0
+    """0 for all."""
 
     def answer(self, data: Data, settings: ProtocolSettings, kept: Kept) -> Answer:
         """Trains, unless that was done before, and scores as it would be deployed."""
@@ -46,8 +52,11 @@ class Retrained:
                 self.monitor.model_dump(),
                 self.signals,
                 self.train_episodes,
+                *([self.policy_members] if self.policy_members else []),
             ]
         )
+        if self.policy_members:
+            data = with_members(data, self.policy_members, self.monitor)
         checkpoint = kept.checkpoint(about, lambda state: self._train(data, state))
         return Watch(self.name, self.kind, checkpoint, about).answer(data, settings, kept)
 
@@ -94,7 +103,8 @@ def variants(checkpoint: Checkpoint, seeds: int, *, ablations: bool) -> list[Ret
         if alone:
             found.append(setting(f"{family} only", alone))
     found.append(setting("first predictor", predictor="seed"))
-    found += [setting(f"{n} members", members=n) for n in MEMBERS if n != ours.members]
+    found += [replace(setting(f"{n} of the policy's members"), policy_members=n) for n in POLICY_MEMBERS]
+    found += [setting(f"{n} network{'s' * (n > 1)}", members=n) for n in NETWORKS if n != ours.members]
     found += [
         setting(f"{s} steps of history", history_steps=s) for s in HISTORY_STEPS if s != ours.history_steps
     ]

@@ -113,7 +113,11 @@ def test_the_whole_protocol_runs_with_ablations_and_goes_on_where_it_was(
     names = [d["name"] for d in found]
     assert names[0] == "SALUS" and {"SALUS, seed 1", "SALUS, successes only", *few} <= set(names)
     assert {"SALUS, without grasp", "SALUS, with latent", "SALUS, first predictor"} <= set(names)
+    assert {"SALUS, 1 of the policy's members", "SALUS, 2 networks"} <= set(names)
     assert first["unavailable"]["SALUS, 50 training episodes"] == "there are 4 training episodes."
+    assert first["unavailable"]["SALUS, 2 of the policy's members"] == (
+        "the policy had 2 members; expected more than 2."
+    )
     assert found[0]["timeouts"]["timed_out"] == 3
     assert first["episodes"]["test-unseen"] == sum(
         first["episodes"][split] for split in ("train", "tune", "calibrate", "test")
