@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from salus_ros.data.episode import Episode
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.detectors import Data
 from salus_ros.evaluation.records import Record
 from salus_ros.evaluation.smaller_ensembles import of_members, with_members
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.signals import SignalSet
-from test.evaluation.conftest import make_episode
 
 
-def test_one_member_knows_its_own_draws_and_nothing_of_other_members() -> None:
+def test_one_member_knows_its_own_draws_and_nothing_of_other_members(
+    make_episode: Callable[..., Episode],
+) -> None:
     episode = make_episode()
     alone = of_members(episode, 1).policy
     drawn = episode.policy.samples[:, 0].astype(float)
@@ -27,12 +29,12 @@ def test_one_member_knows_its_own_draws_and_nothing_of_other_members() -> None:
     np.testing.assert_array_equal(alone.joint_position_rad, episode.policy.joint_position_rad)
 
 
-def test_as_many_members_as_there_were_are_refused() -> None:
+def test_as_many_members_as_there_were_are_refused(make_episode: Callable[..., Episode]) -> None:
     with pytest.raises(SalusError, match="the policy had 2 members; expected more than 2"):
         of_members(make_episode(), 2)
 
 
-def test_only_what_members_say_changes_in_the_signals(small_records: list[Record], small_store: Path) -> None:
+def test_only_what_members_say_changes_in_the_signals(small_records: list[Record]) -> None:
     test = small_records[:1]
     fewer = with_members(Data(small_records, test, test, {"test": test}), 1, MonitorSettings())
     assert len(fewer.train) == len(small_records)
