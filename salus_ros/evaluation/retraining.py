@@ -52,7 +52,7 @@ class Retrained:
                 self.monitor.model_dump(),
                 self.signals,
                 self.train_episodes,
-                *([self.policy_members] if self.policy_members else []),
+                self.policy_members,
             ]
         )
         if self.policy_members:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from salus_ros.monitor.perception import Perception
 from salus_ros.monitor.replay import STREAMS
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.policy.uncertainty import of_samples
+
+_SOURCES: Final = ("evaluation/smaller_ensembles.py", "policy/uncertainty.py")
+"""Relative to the package, besides what every replay depends on."""
 
 
 def of_members(episode: Episode, members: int) -> Episode:
@@ -77,10 +81,6 @@ def with_members(data: Data, members: int, settings: MonitorSettings) -> Data:
         anew(data.calibrate),
         {name: anew(test) for name, test in data.tests.items()},
     )
-
-
-_SOURCES = ("evaluation/smaller_ensembles.py", "policy/uncertainty.py")
-"""Relative to the package, besides what every replay depends on."""
 
 
 def _replay_some(
