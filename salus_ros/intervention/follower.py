@@ -137,7 +137,7 @@ class Follower:
         lead_end = ramp_end + (lead - dt) * trials
         ahead = ramp_end[:, None] + (lead_end - ramp_end)[:, None] * _LOOKS
         lowest = self.speed_limits.squared_at(ahead).min(axis=1)
-        allowed = np.flatnonzero(trials * trials <= lowest)
+        allowed = np.flatnonzero(trials * trials <= lowest + _ROUNDING)
         chosen = float(trials[allowed[0]]) if len(allowed) else 0.0
         if chosen < _STILL:
             self.stop()
