@@ -119,6 +119,11 @@ class Rollout:
         """Whether it has come to success, a final failure, the time limit, or a call for a person."""
         return self._simulation.done or self._given_up != ""
 
+    @property
+    def outcome(self) -> Outcome:
+        """What it has come to."""
+        return Outcome(self._given_up or self._simulation.outcome)
+
     def start(self, meta: EpisodeMeta) -> None:
         """Draws the scene of ``meta`` and forgets the episode before."""
         scene = self._simulation.reset(meta.seed, meta.task, meta.disturbance)
@@ -149,7 +154,7 @@ class Rollout:
         return self._recorder.finish(
             replace(
                 self._meta,
-                outcome=Outcome(self._given_up or simulation.outcome),
+                outcome=self.outcome,
                 policy_name=self._policy.name,
                 policy_hash=self._policy.hash,
                 robot=simulation.arm_model.name,

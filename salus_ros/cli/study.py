@@ -229,7 +229,8 @@ def _run_arm(args: argparse.Namespace, setup: Setup, name: str, seeds: range) ->
 
 
 def _take_over(none: Store, oracle: Store, name: str, seeds: range) -> None:
-    """Copies the episodes without a failure: there the oracle says nothing, and the same happens."""
+    """Copies the episodes in which nothing fails: there the oracle says nothing, and the same happens."""
+    from salus_ros.data.episode import Outcome
     from salus_ros.evaluation.arms import as_oracle
     from salus_ros.types import EventKind
 
@@ -237,7 +238,8 @@ def _take_over(none: Store, oracle: Store, name: str, seeds: range) -> None:
     for i, meta in enumerate(none.metas()):
         if meta.seed in seeds and meta.seed not in done:
             episode = none.episode(i)
-            if all(event.kind is not EventKind.FAILURE_ONSET for event in episode.events):
+            failed = any(event.kind is EventKind.FAILURE_ONSET for event in episode.events)
+            if not failed and meta.outcome is not Outcome.TIMEOUT:
                 oracle.append(as_oracle(episode, name))
 
 

@@ -17,7 +17,7 @@ from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.judges import ControlSettings, EffortThreshold, NoiseThreshold, PlainJudge
 from salus_ros.mixture import Mixture
-from salus_ros.oracle import Oracle, OracleSettings, Remedy, run_with_oracle
+from salus_ros.oracle import NO_PERSISTENCE, Oracle, OracleSettings, Remedy, run_with_oracle
 from salus_ros.placebo import PlaceboSettings, RandomTrigger
 from salus_ros.rollout import Judge, Rollout, RolloutSettings, let_watch, run_episode
 
@@ -34,7 +34,7 @@ ARMS = {
     "noise": "an alarm on random numbers, what the uncertainty of a policy that knows nothing comes to",
     "shuffled": "a monitor trained on the labels of other steps",
     "effort": "an alarm on the motors' effort, taken for a collision",
-    "oracle": "told the true future half a second before each failure; the gate's own strategies",
+    "oracle": "told the true future: half a second before each failure, 8 s before a time-out",
     "oracle-slow": "the same, and slows down whatever comes",
     "oracle-stop": "the same, and stops, retraces and asks for a new plan whatever comes",
     "oracle-replan": "the same, and asks for a new plan whatever comes",
@@ -60,9 +60,6 @@ CONTROLS = ("noise", "effort")
 
 OTHER_NOISE = 1_000_003
 """Added to the seed of the policy's noise in the second ``none``."""
-
-ORACLE_NEEDS_NO_PERSISTENCE = {"stop_persistence": 1, "replan_persistence": 1, "replan_grace_s": 0.0}
-"""What is certain need not be said twice, and the oracle never looks at the plan before."""
 
 
 class Setup(BaseModel):
@@ -113,7 +110,7 @@ def run_arm(arm: str, setup: Setup, seed: int) -> Episode | FailedEpisode:
 
 
 def as_oracle(episode: Episode, arm: str) -> Episode:
-    """An episode of ``none`` without a failure, as an oracle's arm has it: nobody foresees anything."""
+    """An episode of ``none`` in which nothing fails, as an oracle's arm has it: nobody foresees anything."""
     nothing = build_stream(PredictionStream, {})
     return replace(episode, meta=replace(episode.meta, arm=arm), predictions=nothing)
 
@@ -135,7 +132,7 @@ def gate_settings(arm: str, settings: GateSettings) -> GateSettings:
     """The settings of the study's gate as they are in an arm."""
     changes: dict[str, object] = {"shadow_mode": arm in ("none", "none2")}
     if arm in REMEDIES:
-        changes |= ORACLE_NEEDS_NO_PERSISTENCE
+        changes |= NO_PERSISTENCE
     return GateSettings(**(settings.model_dump() | changes))
 
 
