@@ -24,6 +24,7 @@ SHARED = (
     "config/robots",
     "config/mixtures",
     "config/sros2",
+    "config/training",
     "urdf",
     "worlds",
     "models/tinyvla-small",

@@ -38,6 +38,9 @@ STOPS: Final = PlaceboSettings(slow_rate_per_s=0.1, alarm_rate_per_s=0.15)
 ATTEMPTS: Final = 8
 """Stops and replans before a person is called: more than the gate's own, as each is worth a correction."""
 
+FORESIGHT: Final = OracleSettings(timeouts=False)
+"""What the gate is told: an arm that hovers is corrected wherever it hovers."""
+
 
 def record_corrections(
     simulation: Simulation,
@@ -55,11 +58,11 @@ def record_corrections(
             failure and of what came instead.
         image_transform: applied to each (H, W, 3) image at once, e.g. to shrink it.
     """
-    oracle = Oracle(OracleSettings()) if meta.random_interventions and meta.seed % 2 else None
+    oracle = Oracle(FORESIGHT) if meta.random_interventions and meta.seed % 2 else None
     judge = oracle or (RandomTrigger(meta.seed, STOPS) if meta.random_interventions else None)
     rollout = _Watched(simulation, policy, _gate(judge, simulation), judge, image_transform)
     if oracle is not None:
-        run_with_oracle(rollout, oracle, meta, OracleSettings())
+        run_with_oracle(rollout, oracle, meta, FORESIGHT)
     else:
         rollout.start(meta)
         while not rollout.over:

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from salus_ros.data.episode import EpisodeMeta
 from salus_ros.errors import SalusError
+from salus_ros.settings_file import read_settings
 
 _STREAM = 0xC0113C7
 """Keeps the draws made here apart from those that the simulator makes of the same seed."""
@@ -96,21 +96,7 @@ class Mixture(BaseModel):
         Raises:
             SalusError: the file is missing, is no YAML, or holds something that no mixture has.
         """
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise SalusError(
-                f"{path} cannot be read ({error.strerror}); give a mixture's YAML file."
-            ) from None
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise SalusError(f"{path} is no YAML ({reason}); see config/mixtures/seen.yaml.") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise SalusError(
-                f"{path}{': ' + where if where else ''}: {first['msg']}; see config/mixtures/seen.yaml."
-            ) from None
+        return read_settings(path, cls, "config/mixtures/seen.yaml")
 
     def describe(self) -> str:
         """One line, the same for the same mixture; stores are told apart by it."""

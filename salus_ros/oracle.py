@@ -53,6 +53,7 @@ class OracleSettings(BaseModel):
     collision: Remedy = Field(Remedy.OWN, description="What is done about a collision.")
     drop: Remedy = Field(Remedy.OWN, description="What is done about a drop.")
     miss: Remedy = Field(Remedy.OWN, description="What is done about a miss.")
+    timeouts: bool = Field(True, description="Whether the gate is told of a time-out as well.")
     timeout_lead_s: float = Field(
         8.0, gt=0, description="How long before the time is over the gate is told that it will be [s]."
     )
@@ -146,7 +147,7 @@ def run_with_oracle(rollout: Rollout, oracle: Oracle, meta: EpisodeMeta, setting
     rollout.start(meta)
     recent: deque[_Kept] = deque(maxlen=round(settings.lead_s / settings.keep_s) + 3)
     early: deque[_Kept] = deque(maxlen=round(settings.timeout_lead_s) + 2)
-    may_be_late = True
+    may_be_late = settings.timeouts
     while not rollout.over or (may_be_late and early and rollout.outcome is Outcome.TIMEOUT):
         if rollout.over:
             may_be_late = False

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from salus_ros.data.episode import Episode, EpisodeMeta
+from salus_ros.data.episode import Episode, EpisodeMeta, Outcome
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.outcomes import summarise
 from salus_ros.intervention.gate import Gate
@@ -17,7 +17,7 @@ from salus_ros.judges import PlainJudge
 from salus_ros.oracle import Oracle, OracleSettings, Remedy, run_with_oracle
 from salus_ros.rollout import Rollout, RolloutSettings, run_episode
 from salus_ros.sim.simulation import SimSettings, Simulation
-from salus_ros.types import ActionChunk, FailureType, Mode, Observation, PolicyOutput, Uncertainty
+from salus_ros.types import ActionChunk, Cause, FailureType, Mode, Observation, PolicyOutput, Uncertainty
 
 SETTINGS = RolloutSettings(record_frames=False, depth_clouds=False)
 META = EpisodeMeta(seed=3, task="bin", disturbance="")
@@ -128,6 +128,33 @@ def test_each_remedy_brings_about_its_mode_half_a_second_ahead(
 @pytest.mark.parametrize("remedy", [Remedy.OWN, Remedy.STOP, Remedy.REPLAN])
 def test_a_new_plan_in_time_saves_the_arm(foreseen: Callable[[Remedy], Episode], remedy: Remedy) -> None:
     assert not summarise(foreseen(remedy)).had(FailureType.COLLISION)
+
+
+def test_an_episode_that_runs_out_of_time_goes_back_once_and_a_new_plan_is_asked_for(
+    simulation: Simulation,
+) -> None:
+    class Idle(Plunger):
+        def reset(self, seed: int | None = None) -> None:
+            self._speed_rad_s = 0.0
+
+    settings = OracleSettings(timeout_lead_s=2.0)
+    oracle = Oracle(settings)
+    gate = Gate(GateSettings(timeout_grace_s=0.0), simulation.arm_model)
+    episode = run_with_oracle(Rollout(simulation, Idle(), gate, oracle, SETTINGS), oracle, META, settings)
+    late = [i for i in summarise(episode).interventions if Cause.FORESEEN_TIMEOUT in i.causes]
+    assert episode.meta.outcome is Outcome.TIMEOUT
+    assert len(late) == 1, f"told {len(late)} times"
+    told_s = episode.meta.end_s - settings.timeout_lead_s
+    assert told_s - 1.1 < late[0].start_s < told_s + 0.3, f"acted at {late[0].start_s}, told at {told_s}"
+
+
+def test_a_failure_is_foreseen_while_a_time_out_is_too(unforeseen: Episode, simulation: Simulation) -> None:
+    settings = OracleSettings()
+    oracle = Oracle(settings)
+    gate = Gate(GateSettings(replan_grace_s=0.0, timeout_grace_s=99.0), simulation.arm_model)
+    episode = run_with_oracle(Rollout(simulation, Plunger(), gate, oracle, SETTINGS), oracle, META, settings)
+    assert episode.meta.outcome is Outcome.TIMEOUT, "the plunger stands once it has stopped"
+    assert not summarise(episode).had(FailureType.COLLISION)
 
 
 def test_a_policy_that_cannot_go_back_is_refused(simulation: Simulation) -> None:

@@ -215,11 +215,16 @@ def successes(folder: Path, counts: Mapping[str, int], corrections: int = 0) -> 
                 f"None of the demonstrations in {folder / task} succeeded; delete the folder and collect "
                 "again."
             )
-    for rank in range(corrections):
-        path = _path(folder, CORRECTIONS, FIRST_CORRECTION_SEED + rank)
-        if path.exists():
-            found.append((rank / corrections, path))
+    found += [
+        (rank / corrections, path) for rank, path in enumerate(recorded_corrections(folder, corrections))
+    ]
     return [path for _, path in sorted(found)]
+
+
+def recorded_corrections(folder: Path, count: int) -> list[Path]:
+    """Those of the first so many that are there."""
+    every = range(FIRST_CORRECTION_SEED, FIRST_CORRECTION_SEED + count)
+    return [path for path in (_path(folder, CORRECTIONS, seed) for seed in every) if path.exists()]
 
 
 def _motion(arm: ArmModel, episode: Mapping[str, Any]) -> tuple[Any, Any]:

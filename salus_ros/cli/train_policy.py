@@ -26,6 +26,7 @@ from salus_ros.cli.demonstrations import (
     collect,
     collect_corrections,
     load_demonstrations,
+    recorded_corrections,
     seeds,
     split,
     successes,
@@ -40,6 +41,7 @@ from salus_ros.policy.training.architecture import image_processor, small_config
 from salus_ros.policy.training.settings import TrainingSettings
 from salus_ros.policy.training.trainer import Trainer
 from salus_ros.policy.training.validation import validate
+from salus_ros.settings_file import read_settings
 
 HEAD_WIDTHS: Final = (48, 96)
 VALIDATION_EPISODES: Final = 40
@@ -84,8 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--members-own",
         choices=get_args(MemberPart),
-        default="last_block",
-        help="what each ensemble member has for itself (default %(default)s)",
+        help="what each ensemble member has for itself (default last_block)",
     )
     parser.add_argument(
         "--heads", type=int, help="train so many action heads on --init-from, which stays as it is"
@@ -114,7 +115,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--period", type=float, default=PERIOD_S, help="with --heads: time between actions, s (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default %(default)s)")
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of how it is trained, such as config/training/corrections.yaml; options go before it",
+    )
+    parser.add_argument("--seed", type=int, help="seed of the training (default 0)")
     parser.add_argument("--minutes", type=float, default=20.0, help="training time (default %(default)s)")
     parser.add_argument(
         "--output", type=Path, help="checkpoint and training state (default runs/policy, runs/heads)"
@@ -143,17 +150,25 @@ def run(args: argparse.Namespace) -> int:
     if args.corrections and args.init_from is None:
         raise SalusError("--corrections are of a policy that acts; name it with --init-from.")
     counts = dict.fromkeys(args.tasks, args.demos)
+    settings = _settings(args)
     collect(args.demo_dir, counts, args.jobs)
     if args.corrections:
         mixture = Mixture.read(args.correction_mixture)
         collect_corrections(args.demo_dir, args.init_from, mixture, args.corrections, args.jobs)
-    settings = TrainingSettings(seed=args.seed, member_part=args.members_own)
     train(args.demo_dir, counts, args.output, settings, args.minutes, args.init_from, args.corrections)
     if args.evaluate:
         report = policy_evaluation.evaluate(args.output, args.evaluate, args.jobs, args.tasks)
         (args.output / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
         print(policy_evaluation.summary(report))
     return 0
+
+
+def _settings(args: argparse.Namespace) -> TrainingSettings:
+    settings = TrainingSettings()
+    if args.settings is not None:
+        settings = read_settings(args.settings, TrainingSettings, "config/training/corrections.yaml")
+    given = {"seed": args.seed, "member_part": args.members_own}
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def _run_heads(args: argparse.Namespace) -> int:
@@ -165,7 +180,7 @@ def _run_heads(args: argparse.Namespace) -> int:
     if any(width < 8 or width % 8 for width in args.widths):
         raise SalusError(f"--widths {args.widths} are not all multiples of 8; choose others.")
     settings = HeadSettings(
-        seed=args.seed,
+        seed=args.seed or 0,
         heads=args.heads,
         widths=tuple(args.widths),
         cameras=tuple(args.cameras),
@@ -221,7 +236,7 @@ def train(
         "demonstrations": episodes,
         "recorded": dict(counts),
         "succeeded": {task: len(successes(folder, {task: count})) for task, count in counts.items()},
-        "corrections": corrections,
+        "corrections": len(recorded_corrections(folder, corrections)),
         "started_from": before.hash if before else "",
         "frames": len(data),
         "first_seed": {task: seeds(task, 1).start for task in counts},

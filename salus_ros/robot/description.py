@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from salus_ros.assets import asset
-from salus_ros.errors import SalusError
 from salus_ros.robot.model import ArmModel, ArmSettings
+from salus_ros.settings_file import read_settings
 
 
 class RobotDescription(BaseModel):
@@ -30,17 +29,7 @@ class RobotDescription(BaseModel):
         Raises:
             SalusError: no such file, or something in it is missing, unknown or out of range.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise SalusError(f"{path} is no file; give a robot's YAML file, see config/robots/.")
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except yaml.YAMLError as error:
-            raise SalusError(f"{path} is no valid YAML ({error}); correct it.") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise SalusError(f"{where} in {path} is not as expected: {first['msg']}; correct it.") from error
+        return read_settings(Path(path), cls, "config/robots/salus_arm.yaml")
 
     def urdf_path(self) -> Path:
         """Where the URDF lies."""

@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from salus_ros.assets import asset
 from salus_ros.cli.main import main
 from salus_ros.policy.registry import load_policy
 from salus_ros.policy.tinyvla.checkpoint import WEIGHTS
+from salus_ros.policy.training.settings import TrainingSettings
+from salus_ros.settings_file import read_settings
 
 FEW = 16
 """A fifth is set aside, and each task needs one demonstration for each of the ten pairs of members."""
@@ -50,3 +53,16 @@ def test_too_little_of_anything_is_refused_in_one_sentence(arguments, capsys, tm
     assert code == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "out").exists(), "nothing was written"
+
+
+def test_settings_of_the_training_come_from_a_file_and_wrong_ones_are_refused(capsys, tmp_path):
+    shipped = asset("config/training/corrections.yaml")
+    written = json.loads(asset("models/tinyvla-small/training.json").read_text())["settings"]
+    settings = read_settings(shipped, TrainingSettings, "itself")
+    assert settings.model_dump() == written, "the shipped policy was trained with other settings"
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("brightness: 2")
+    output = tmp_path / "out"
+    assert main(["train-policy", "--settings", str(wrong), "--output", str(output)]) == 2
+    assert "brightness" in capsys.readouterr().err
+    assert not output.exists(), "nothing was written"
