@@ -79,6 +79,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--no-frames", action="store_true", help="keep no pictures: smaller, but none to show"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/study"), help="folder (%(default)s)")
+    parser.add_argument(
+        "--ledger",
+        type=Path,
+        default=Path("docs/test-ledger.md"),
+        help="where a look at seeds kept for results is entered (%(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -89,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from salus_ros.evaluation.arms import ARMS
     from salus_ros.evaluation.study import parse_arms, parse_seeds
 
-    started = time.strftime("%Y-%m-%d %H:%M")
+    started = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     names, seeds = parse_arms(args.arms), parse_seeds(args.seeds)
     if args.workers < 1:
         raise SalusError(f"--workers {args.workers} was given; expected 1 or more.")
@@ -267,6 +273,7 @@ def _report(
 ) -> None:
     from salus_ros.evaluation.arms import ARMS
     from salus_ros.evaluation.comparison import summarise_arm
+    from salus_ros.evaluation.ledger import STUDY_SEEDS, Look, enter
     from salus_ros.evaluation.report import RunFacts, arms_in_detail, seeds_in_detail, write_report
     from salus_ros.evaluation.study import identity, results
     from salus_ros.evaluation.table import arms_table, caveats, terminal_table
@@ -276,6 +283,10 @@ def _report(
     summaries = {arm.name: summarise_arm(arm) for arm in light}
     manifest = identity(setup) | {"seeds": args.seeds, "command": _command(), "started": started}
     _write_json(output / RESULTS_FILE, {"manifest": manifest, **results(summaries)})
+    if seeds.start in STUDY_SEEDS or seeds[-1] in STUDY_SEEDS:
+        tested = f"closed loop {args.seeds}, mixture {manifest['mixture_hash']}"
+        look = Look(started, tested, len(names) * len(seeds), str(manifest["monitor"]), _command())
+        enter(args.ledger, look)
     facts = RunFacts(
         title=f"Closed loop on {len(seeds)} paired seeds",
         command=_command(),

@@ -234,6 +234,32 @@ def test_an_oracle_takes_over_what_does_not_fail_and_runs_the_rest(
     assert len(store.episode(0).predictions) == 0, "these are the monitor's, whom nobody heard"
 
 
+def test_a_look_at_seeds_kept_for_results_is_entered_in_the_ledger_and_one_at_others_is_not(
+    study_command: list[str], tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.md"
+    command = [*study_command, "--arms", "none,salus", "--ledger", str(ledger)]
+    assert main([*command, "--seeds", "10:12"]) == 0
+    assert not ledger.exists()
+    assert main([*command, "--seeds", "699999:700001", "--output", str(tmp_path / "other")]) == 0
+    rows = [line for line in ledger.read_text().splitlines() if "closed loop" in line]
+    assert len(rows) == 1 and "699999:700001" in rows[0] and "| 4 |" in rows[0]
+
+
+def test_an_oracle_is_asked_about_an_episode_that_only_runs_out_of_time(
+    study_command: list[str], make_episode: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(arm: str, *rest: Any) -> Episode:
+        ran.append((arm, rest[-1]))
+        episode = _episode_of(make_episode, "salus", rest[-1])
+        return replace(episode, meta=replace(episode.meta, arm=arm, outcome=Outcome.TIMEOUT))
+
+    ran: list[tuple[str, int]] = []
+    monkeypatch.setattr(arms, "run_arm", late)
+    assert main([*study_command, "--seeds", "10:12", "--arms", "none,oracle"]) == 0
+    assert sorted(seed for arm, seed in ran if arm == "oracle") == [10, 11]
+
+
 def test_a_store_of_another_mixture_is_not_mixed_in(
     study_command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
