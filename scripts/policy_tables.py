@@ -1,8 +1,27 @@
-"""Tables of ``docs/ensemble.md``: what members of each kind foretell, and how long an inference takes."""
+"""Tables about the policy: in its card how far off it is, in ``docs/ensemble.md`` what members of each kind
+foretell, and how long an inference takes."""
 
 from __future__ import annotations
 
 from typing import Any
+
+
+def validation(training: dict[str, Any]) -> str:
+    """Errors on the demonstrations set aside, by the task of the instruction."""
+    found, tasks = training["validation"], training["instructions"]
+    rows = ["| first frame, cm | named cube | its goal |", "|---|---|---|"]
+    for task in dict.fromkeys(sorted(tasks.values())):
+        texts = [text for text, its_task in tasks.items() if its_task == task]
+        cube, goal = (
+            sum(found[f"{what}_cm/{text}"] for text in texts) / len(texts)
+            for what in ("first_frame", "first_goal")
+        )
+        rows.append(f"| `{task}` | {cube:.1f} | {goal:.1f} |")
+    return "\n".join(rows) + (
+        "\n\nOver all frames, those of the corrections that were set aside included: named cube "
+        f"{found['target_cm']:.1f} cm, the tool's planned\nposition {found['action_cm']:.1f} cm, "
+        f"{found['action_near_end_cm']:.1f} cm at the end of the chunk."
+    )
 
 
 def members(found: dict[str, Any]) -> str:

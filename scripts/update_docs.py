@@ -69,6 +69,7 @@ def sections() -> Iterator[tuple[Path, str, str]]:
     console = json.loads((ROOT / "docs/bench-console.json").read_text())
     yield ROOT / "docs/console.md", "bench", safety_docs.latency_table(console, "console")
     training = json.loads((policy / "training.json").read_text())
+    yield policy / "README.md", "validation", policy_tables.validation(training)
     if "succeeded" in training:
         yield ROOT / "docs/tasks.md", "experts", experts_table(training)
     monitor = json.loads((ROOT / "models/monitor/training.json").read_text())

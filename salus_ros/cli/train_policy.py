@@ -221,13 +221,16 @@ def train(
         trainer.start_from(before.model, before.tokenizer.get_vocab(), tokenizer.get_vocab())
     output.mkdir(parents=True, exist_ok=True)
 
+    validation: dict[str, float] = {}
+
     def keep() -> None:
         average = copy.deepcopy(trainer.average).cpu()
         checkpoint.save(output, average, tokenizer, image_processor(config), trainer.statistics)
         figures = validate(average, trainer.inputs, trainer.statistics, held_out)
-        entry = {"step": trainer.step_count, "minutes": round(trainer.elapsed_s / 60, 2), **figures}
+        validation.update((name, round(value, 4)) for name, value in figures.items())
+        entry = {"step": trainer.step_count, "minutes": round(trainer.elapsed_s / 60, 2), **validation}
         with (output / "log.jsonl").open("a") as log:
-            log.write(json.dumps({name: round(value, 4) for name, value in entry.items()}) + "\n")
+            log.write(json.dumps(entry) + "\n")
         tqdm.write(json.dumps({name: round(value, 2) for name, value in entry.items()}))
 
     print(f"{episodes} demonstrations, {len(data)} frames, {count_parameters(trainer)} parameters")
@@ -242,6 +245,8 @@ def train(
         "first_seed": {task: seeds(task, 1).start for task in counts},
         "steps": trainer.step_count,
         "minutes": round(trainer.elapsed_s / 60, 2),
+        "instructions": dict(zip(data.instructions, data.tasks, strict=True)),
+        "validation": validation,
         "settings": settings.model_dump(),
     }
     (output / "training.json").write_text(json.dumps(record, indent=2) + "\n")
