@@ -17,7 +17,7 @@ from salus_ros.rollout import RolloutSettings, run_episode
 from salus_ros.sim.simulation import SimSettings, Simulation
 
 SETTINGS = SimSettings(time_limit_s=4.0)
-SLIPS = 1
+SLIPS = 3
 """Scene in which the shipped policy fails when the cube is slippery; odd, so that the gate is told."""
 
 

@@ -66,9 +66,9 @@ class Slippery(Disturbance):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float) -> Slippery:
-        """Two fingers of 20 N hold friction * 40 N at rest; a lift and a turn of the hand ask for more. At worst
-        the scripted expert still carries all of ten cubes to the bin, but lets some fall on the way; from 1.1
-        times what holds it at rest even the expert fails.
+        """Two fingers of 20 N hold friction * 40 N at rest; a lift and a turn of the hand ask for more. At
+        worst the scripted expert still brings all of ten cubes to the bin, some after a fall; from 1.1 times
+        what holds it at rest on, even the expert fails.
         """
         mass = float(rng.uniform(0.2, 0.5))
         at_rest = mass * _GRAVITY_M_S2 / 40.0
