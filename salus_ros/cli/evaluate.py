@@ -17,22 +17,15 @@ from salus_ros import __version__
 from salus_ros.cli.datasets import check_robot, foreign_policies
 from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
+from salus_ros.evaluation.ledger import Look, enter
 
 if TYPE_CHECKING:
-    from salus_ros.evaluation.protocol import ProtocolSettings, TestSet
+    from salus_ros.evaluation.protocol import ProtocolSettings
 
 METRICS_FILE: Final = "metrics.json"
 REPORT_FILE: Final = "report.html"
 PARTS: Final = "parts"
 """Folder of what took long, for a run that goes on or is made again."""
-LEDGER_HEAD: Final = """# Every look at a test set
-
-A number that is looked at often enough is fitted to. `salus evaluate` enters each of its runs here;
-nothing is tuned on what it prints.
-
-| when | test data | test episodes | monitor | command | AUROC | event F1 |
-|---|---|---|---|---|---|---|
-"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -112,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     from salus_ros.monitor.checkpoint import Checkpoint
     from salus_ros.monitor.dataset import data_hash
 
-    started = time.strftime("%Y-%m-%d %H:%M")
+    started = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     settings = _settings(args)
     console = Console(quiet=args.quiet, width=None if sys.stdout.isatty() else 140)
     checkpoint = Checkpoint.load(args.monitor)
@@ -170,7 +163,17 @@ def run(args: argparse.Namespace) -> int:
     losses = [member["curve"] for member in checkpoint.report.get("members", []) if member["curve"]]
     write_evaluation_report(args.output / REPORT_FILE, findings, facts, losses)
     for name, test in findings.tests.items():
-        enter(args.ledger, started, f"{hashes['data']}, {name}", checkpoint.data_hash, command, test)
+        ours = test.figures[0]
+        look = Look(
+            when=started,
+            data=f"{hashes['data']}, {name}",
+            episodes=len(test.records),
+            monitor=f"trained on {checkpoint.data_hash}",
+            command=command,
+            auroc=ours.mean_auroc.value,
+            event_f1=ours.events.f1,
+        )
+        enter(args.ledger, look)
         console.print(terminal_table(name, test))
         if said := timeouts_said(name, test):
             console.print(said)
@@ -197,17 +200,3 @@ def _settings(args: argparse.Namespace) -> ProtocolSettings:
         raise SalusError(
             f"--{first['loc'][0]} {first['input']} was given: {first['msg'].lower()}."
         ) from error
-
-
-def enter(ledger: Path, when: str, tested: str, monitor: str, command: str, test: TestSet) -> None:
-    """Append one look to the ledger, which is made if there is none."""
-    ours = test.figures[0]
-    row = (
-        f"| {when} | {tested} | {len(test.records)} | trained on {monitor} | `{command}` "
-        f"| {ours.mean_auroc.value:.3f} | {ours.events.f1:.3f} |\n"
-    )
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    if not ledger.exists():
-        ledger.write_text(LEDGER_HEAD)
-    with ledger.open("a") as file:
-        file.write(row)

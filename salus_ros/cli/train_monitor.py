@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from salus_ros.cli.evaluate import LEDGER_HEAD
 from salus_ros.errors import SalusError
+from salus_ros.evaluation.ledger import Look, enter
 
 OUTPUT: Final = Path("models/monitor")
 
@@ -154,15 +154,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _enter(args: argparse.Namespace, data: str, figures: Mapping[str, Any]) -> None:
-    """Appends one look at the test episodes to the ledger that ``salus evaluate`` keeps."""
+    """Enters the look at the test episodes."""
     found = [c["value"] for row in figures["auroc"].values() for c in row if c["value"] is not None]
-    mean = f"{sum(found) / len(found):.3f}" if found else "-"
-    command = shlex.join(["salus", *sys.argv[1:]])
-    when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
-    args.ledger.parent.mkdir(parents=True, exist_ok=True)
-    if not args.ledger.exists():
-        args.ledger.write_text(LEDGER_HEAD)
-    with args.ledger.open("a") as file:
-        file.write(
-            f"| {when} | {data} | {figures['episodes']} | trained on {data} | `{command}` | {mean} | - |\n"
-        )
+    look = Look(
+        when=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M"),
+        data=data,
+        episodes=figures["episodes"],
+        monitor=f"trained on {data}",
+        command=shlex.join(["salus", *sys.argv[1:]]),
+        auroc=sum(found) / len(found) if found else None,
+    )
+    enter(args.ledger, look)
