@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salus_ros.data.episode import Episode, InterventionStream, Outcome, PredictionStream
-from salus_ros.data.labels import RECOVERY_S
-from salus_ros.evaluation.events import NO_EVENTS, EventCounts, match_alarms, rising_edges, total
+from salus_ros.evaluation.events import NO_EVENTS, EventCounts, episode_events, rising_edges, total
 from salus_ros.types import Cause, EventKind, FailureType, Mode
 
 FORESIGHT_CAUSES = frozenset(
@@ -196,17 +195,16 @@ def alarm_of_type(predictions: PredictionStream, failure: FailureType) -> NDArra
 
 
 def event_counts(predictions: PredictionStream, onsets: tuple[Onset, ...]) -> dict[FailureType, EventCounts]:
-    """Alarms against onsets by type. What rises while a failure is under way leaves the data."""
+    """Alarms against onsets by type, as ``evaluation.events`` says."""
     if not len(predictions):
         return dict.fromkeys(FailureType, NO_EVENTS)
-    counts = {}
-    for failure in FailureType:
-        edges_s = rising_edges(predictions.stamp_s, alarm_of_type(predictions, failure))
-        for onset in onsets:
-            edges_s = edges_s[(edges_s < onset.time_s) | (edges_s > onset.time_s + RECOVERY_S)]
-        own_s = [onset.time_s for onset in onsets if onset.type is failure]
-        counts[failure] = match_alarms(edges_s, own_s)
-    return counts
+    began = [(onset.time_s, onset.type) for onset in onsets]
+    return {
+        failure: episode_events(
+            rising_edges(predictions.stamp_s, alarm_of_type(predictions, failure)), began, failure
+        )
+        for failure in FailureType
+    }
 
 
 def interventions_of(stream: InterventionStream) -> tuple[Intervention, ...]:
