@@ -17,7 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from salus_ros.data.episode import Episode, EpisodeMeta
 from salus_ros.errors import SalusError
 from salus_ros.mixture import Mixture
-from salus_ros.policy.base import Committing, Rewindable
+from salus_ros.policy.base import Committing, Lifting, Rewindable
 from salus_ros.types import Observation, PolicyOutput
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def run_seed(policy: str, mixture: Mixture, seed: int) -> Episode | FailedEpisod
         simulation, acting = _workplace(policy)
         meta = mixture.draw(seed)
         judge = RandomTrigger(seed) if meta.random_interventions else None
-        settings = GateSettings(monitor="required" if judge is not None else "absent")
+        # Nothing is in the way where a random stop comes: there is nothing to be lifted over.
+        settings = GateSettings(monitor="required" if judge is not None else "absent", lift_m=0.0)
         episode = run_episode(simulation, acting, Gate(settings, simulation.arm_model), judge, meta)
         return replace(episode, meta=as_drawn(episode.meta, simulation.scene))
     except SalusError:
@@ -163,6 +164,11 @@ class NumberedByEpisode:
         """As the policy does, if it can."""
         if isinstance(self._policy, Committing):
             self._policy.commit()
+
+    def lift(self, height_m: float) -> None:
+        """As the policy does, if it can."""
+        if isinstance(self._policy, Lifting):
+            self._policy.lift(height_m)
 
     def save(self) -> object:
         """The policy's, and the count."""

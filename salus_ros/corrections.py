@@ -73,9 +73,12 @@ def record_corrections(
 
 
 def _gate(judge: Judge | None, simulation: Simulation) -> Gate:
-    changes: dict[str, Any] = {"monitor": "absent"} if judge is None else {}
+    # It is corrected where it was stopped, since that is where it has to find another way.
+    changes: dict[str, Any] = {"lift_m": 0.0}
+    if judge is None:
+        changes["monitor"] = "absent"
     if isinstance(judge, Oracle):
-        changes = {**NO_PERSISTENCE, "replan_attempts": ATTEMPTS, "protective_stops": ATTEMPTS}
+        changes |= {**NO_PERSISTENCE, "replan_attempts": ATTEMPTS, "protective_stops": ATTEMPTS}
     return Gate(GateSettings(**changes), simulation.arm_model)
 
 

@@ -20,7 +20,7 @@ from salus_ros.data.recorder import EpisodeRecorder, round_points
 from salus_ros.errors import SalusError
 from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Decision, GateInputs, Request, RequestKind
-from salus_ros.policy.base import Committing, Policy, Privileged, Rewindable
+from salus_ros.policy.base import Committing, Lifting, Policy, Privileged, Rewindable
 from salus_ros.sim.simulation import Simulation
 from salus_ros.types import (
     EpisodeEvent,
@@ -263,6 +263,8 @@ class Rollout:
             self._policy.reset()
             if decision.commit and isinstance(self._policy, Committing):
                 self._policy.commit()
+            if decision.lift_m > 0.0 and isinstance(self._policy, Lifting):
+                self._policy.lift(decision.lift_m)
             self._thinking.clear()
             self._schedule.rush("policy")
         state, before = decision.state, self._state

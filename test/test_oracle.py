@@ -64,6 +64,17 @@ class Plunger:
         self._speed_rad_s, self._sequence = state
 
 
+class Climber(Plunger):
+    """Can lift as well, and says by how much it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lifts_m: list[float] = []
+
+    def lift(self, height_m: float) -> None:
+        self.lifts_m.append(height_m)
+
+
 @pytest.fixture(name="simulation", scope="module")
 def fixture_simulation() -> Simulation:
     return Simulation(SimSettings(time_limit_s=4.0, image_size_px=16))
@@ -90,6 +101,16 @@ def fixture_unforeseen(simulation: Simulation) -> Episode:
 
 def _first_collision_s(episode: Episode) -> float:
     return next(o.time_s for o in summarise(episode).onsets if o.type is FailureType.COLLISION)
+
+
+def test_after_a_foreseen_collision_a_policy_that_can_is_asked_to_lift_the_tool(
+    simulation: Simulation,
+) -> None:
+    policy, settings = Climber(), OracleSettings()
+    oracle = Oracle(settings)
+    gate = Gate(GateSettings(replan_grace_s=0.0, lift_m=0.1), simulation.arm_model)
+    run_with_oracle(Rollout(simulation, policy, gate, oracle, SETTINGS), oracle, META, settings)
+    assert policy.lifts_m == [pytest.approx(0.1)]
 
 
 def test_without_foresight_the_fingers_hit_the_table(unforeseen: Episode) -> None:

@@ -45,6 +45,12 @@ _FORESEEN_MISHAPS: Final = frozenset(
 
 _FORESEEN_TIMEOUT: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 
+_LIFTED: Final = frozenset(
+    {Trigger(Mode.REPLAN, Cause.AFTER_STOP), Trigger(Mode.REPLAN, Cause.FORESEEN_DROP)}
+)
+"""After which the policy plans from higher up: a foreseen collision, and a foreseen drop, which may be of an
+object that is about to be knocked out of the hand."""
+
 _SECOND_WRITER: Final = Trigger(Mode.EMERGENCY_STOP, Cause.SECOND_COMMAND_PUBLISHER)
 _NAMED_LATE: Final = frozenset(
     {
@@ -172,10 +178,14 @@ class Gate:
                 senses.tracking.command(self._motion.position)
         request_replan = self._ask()
         would = max((t.mode for t in learned), default=None) if muted else None
-        decision = self._decision(
-            now_s, inputs, answers, command, gripper_m, would, refused, entered, request_replan
+        decision = self._decision(now_s, inputs, answers, command, gripper_m, would, refused, entered)
+        return replace(
+            decision,
+            request_replan=request_replan,
+            commit=request_replan and _FORESEEN_TIMEOUT in self._modes.held,
+            lift_m=self._lift_m() if request_replan else 0.0,
+            second_writer=_SECOND_WRITER in self._modes.held - before.held,
         )
-        return replace(decision, second_writer=_SECOND_WRITER in self._modes.held - before.held)
 
     def _advance(self, ros_time_s: float) -> None:
         """Let the motion in hand go on, and remember what was driven."""
@@ -301,6 +311,13 @@ class Gate:
         self._asked_for = self._modes.replans
         return True
 
+    def _lift_m(self) -> float:
+        """How far up the policy is to go before it plans anew."""
+        if self._motion is None or self._modes.held.isdisjoint(_LIFTED):
+            return 0.0
+        room_m = self._limits.room_above_m(self._motion.position)
+        return max(min(self.settings.lift_m * self._modes.replans, room_m), 0.0)
+
     def _checked(self, motion: ArmMotion) -> JointTrajectory | None:
         """The command, if it is inside the limits; otherwise none, and the one before ends in its rest.
 
@@ -329,7 +346,6 @@ class Gate:
         would: Mode | None,
         refused: tuple[str, ...],
         entered: bool,
-        request_replan: bool = False,
     ) -> Decision:
         trigger = self._modes.trigger
         changed = trigger.mode != self._last_mode
@@ -361,8 +377,6 @@ class Gate:
             ),
             command=command,
             gripper_opening_m=gripper_m,
-            request_replan=request_replan,
-            commit=request_replan and _FORESEEN_TIMEOUT in self._modes.held,
             stop_driver=stop_driver,
             answers=answers,
             risk_would=would,

@@ -98,6 +98,8 @@ class Decision:
     """Ask the policy now for a fresh plan: once for each attempt to replan."""
     commit: bool = False
     """With it: the policy is to follow one of its samples, since their mean gets nowhere."""
+    lift_m: float = 0.0
+    """With it: the policy is to raise the tool by so much before it plans, since the way here ends badly."""
     stop_driver: bool = False
     """Call the driver's own stop now: set once at each entry into an emergency stop."""
     second_writer: bool = False

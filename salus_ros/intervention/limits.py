@@ -110,6 +110,10 @@ class Limits:
             LimitReport("workspace box", float(of_box[axis]), f"{'xyz'[axis]} = {place[axis]:.3f} m"),
         )
 
+    def room_above_m(self, position: Floats) -> float:
+        """How far the tool can go up from a position (J,) before it leaves the workspace box."""
+        return float(self._upper_m[2] - self._arm.forward(position)[2, 3])
+
     def in_box(self, position: Floats) -> NDArray[np.bool_]:
         """(..., J) to (...): whether the tool is in the workspace box."""
         place = self._arm.forward(position)[..., :3, 3]

@@ -226,6 +226,14 @@ class GateSettings(BaseModel):
         0.3, ge=0, le=1.0, description="How much of the driven path a replan retraces [s of path time]."
     )
     retrace_speed: float = Field(0.25, gt=0, le=0.25, description="Speed scale while retracing.")
+    lift_m: float = Field(
+        0.12,
+        ge=0,
+        le=0.5,
+        description="How far up the policy is asked to go, if it can, before it plans anew after a foreseen "
+        "collision or drop; twice as far at the second attempt in a row, and so on, as far as the workspace "
+        "box has room [m].",
+    )
     assist_timeout_s: float = Field(
         0.0, ge=0, description="Without an answer, an emergency stop after this long; 0 = never [s]."
     )

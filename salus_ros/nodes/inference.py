@@ -8,13 +8,13 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
 
 from salus_ros.errors import SalusError
-from salus_ros.policy.base import Committing, Policy
+from salus_ros.policy.base import Committing, Lifting, Policy
 from salus_ros.types import Observation, PolicyOutput
 
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -49,8 +49,7 @@ class InferenceThread:
         self._generation = 0
         """Counts resets: an inference begun before a reset is thrown away."""
         self._forgotten = 0
-        self._seed: int | None = None
-        self._commit = False
+        self._afresh = _Afresh()
         self._busy = False
         self._began_s = float("nan")
         self._given_up = False
@@ -99,12 +98,12 @@ class InferenceThread:
             self._waiting = observation
             self._condition.notify()
 
-    def reset(self, seed: int | None = None, *, commit: bool = False) -> None:
-        """Let the policy forget, and commit if asked and able, before its next inference; the one that runs
-        is thrown away."""
+    def reset(self, seed: int | None = None, *, commit: bool = False, lift_m: float = 0.0) -> None:
+        """Let the policy forget, and commit or lift if asked and able, before its next inference; the one
+        that runs is thrown away."""
         with self._condition:
             self._generation += 1
-            self._seed, self._commit = seed, commit
+            self._afresh = _Afresh(seed, commit, lift_m)
             self._waiting = None
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -135,10 +134,10 @@ class InferenceThread:
                     return
                 assert self._waiting is not None
                 observe, self._waiting = self._waiting, None
-                generation, seed, commit = self._generation, self._seed, self._commit
+                generation, afresh = self._generation, self._afresh
                 self._busy, self._began_s, self._given_up = True, time.monotonic(), False
             try:
-                self._infer(observe, generation, seed, commit)
+                self._infer(observe, generation, afresh)
             except SalusError as error:
                 self._on_fault(str(error))
             except Exception as error:  # whatever a policy does, the node must live and say so
@@ -147,13 +146,9 @@ class InferenceThread:
                 with self._condition:
                     self._busy = False
 
-    def _infer(
-        self, observe: Callable[[], Observation], generation: int, seed: int | None, commit: bool
-    ) -> None:
+    def _infer(self, observe: Callable[[], Observation], generation: int, afresh: _Afresh) -> None:
         if generation != self._forgotten:
-            self._policy.reset() if seed is None else self._policy.reset(seed)
-            if commit and isinstance(self._policy, Committing):
-                self._policy.commit()
+            afresh.begin(self._policy)
             self._forgotten = generation
         begun_s = time.perf_counter()
         output = self._policy.act(observe())
@@ -173,6 +168,22 @@ class InferenceThread:
             stale = generation != self._generation
         if not stale:
             self._on_output(replace(output, inference_time_s=inference_time_s))
+
+
+@dataclass(frozen=True, slots=True)
+class _Afresh:
+    """How a policy begins after a reset."""
+
+    seed: int | None = None
+    commit: bool = False
+    lift_m: float = 0.0
+
+    def begin(self, policy: Policy) -> None:
+        policy.reset() if self.seed is None else policy.reset(self.seed)
+        if self.commit and isinstance(policy, Committing):
+            policy.commit()
+        if self.lift_m > 0.0 and isinstance(policy, Lifting):
+            policy.lift(self.lift_m)
 
 
 def _named(error: Exception) -> str:

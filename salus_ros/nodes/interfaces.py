@@ -160,7 +160,7 @@ SERVICES: Final[dict[str, tuple[str, str]]] = {
     qos.RESOLVE_ASSISTANCE: ("salus_msgs/srv/ResolveAssistance", "a person answers: resume, retry or abort"),
     qos.REQUEST_REPLAN: (
         "salus_msgs/srv/RequestReplan",
-        "forget the past and sample afresh; commit to one sample when asked",
+        "forget the past and sample afresh; commit to one sample, or first raise the tool, when asked",
     ),
     qos.SIM_RESET: ("salus_msgs/srv/ResetSimulation", "a new episode: seed, task, disturbance"),
     qos.DRIVER_STOP: ("std_srvs/srv/Trigger", "follow no command from now on"),

@@ -187,7 +187,7 @@ class PolicyNode(ManagedNode):
             return response
         self._counts["replans"] += 1
         self.get_logger().info(f"replan after output {request.after_sequence}: {request.reason}")
-        self._thread.reset(commit=request.commit)
+        self._thread.reset(commit=request.commit, lift_m=request.lift_m)
         self._last_stamp_s = -float("inf")
         self._infer_if_due()
         response.accepted = True

@@ -26,7 +26,8 @@ class ReplanRequests:
     def __init__(self, node: GuardedNode) -> None:
         self._node = node
         self._client = node.create_client(RequestReplan, qos.REQUEST_REPLAN)
-        self._wanted = self._commit = False
+        self._wanted = False
+        self._asks = RequestReplan.Request()
         self._next_s = 0.0
         self._open: deque[Any] = deque()
 
@@ -40,7 +41,8 @@ class ReplanRequests:
         """
         state = decision.state
         if decision.request_replan:
-            self._wanted, self._commit, self._next_s = True, decision.commit, now_s
+            self._wanted, self._next_s = True, now_s
+            self._asks = RequestReplan.Request(commit=decision.commit, lift_m=decision.lift_m)
         elif state.mode in _NO_PLAN_WANTED:
             self._wanted = False
         if not self._wanted or now_s < self._next_s:
@@ -49,7 +51,10 @@ class ReplanRequests:
         if not self._client.service_is_ready():
             return False
         request = RequestReplan.Request(
-            after_sequence=max(state.sequence, 0), reason=state.reason, commit=self._commit
+            after_sequence=max(state.sequence, 0),
+            reason=state.reason,
+            commit=self._asks.commit,
+            lift_m=self._asks.lift_m,
         )
         if len(self._open) == OPEN_MAX:
             self._client.remove_pending_request(self._open.popleft())

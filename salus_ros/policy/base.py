@@ -65,6 +65,17 @@ class Committing(Protocol):
 
 
 @runtime_checkable
+class Lifting(Protocol):
+    """What a policy has besides when it can move the tool out of the way before it plans."""
+
+    def lift(self, height_m: float) -> None:
+        """Raise the tool so far above where the next observation finds it, then plan; until the next
+        ``reset`` at most.
+        """
+        ...
+
+
+@runtime_checkable
 class Rewindable(Protocol):
     """What a policy has besides when it can go back to an earlier moment, as a simulator that looks ahead
     needs it."""

@@ -440,6 +440,40 @@ def test_for_any_other_replan_the_policy_is_not_asked_to_commit() -> None:
     assert asked.request_replan and not asked.commit
 
 
+@pytest.mark.parametrize("worse", ["collision", "drop"])
+def test_after_a_foreseen_collision_or_drop_the_policy_plans_from_higher_up_and_twice_as_high_the_next_time(
+    worse: str,
+) -> None:
+    gate = Ticked(lift_m=0.12, protective_stops=3, **WAITS).following()
+    for attempt in (1, 2):
+        gate.risk = {worse: 1.0}
+        asked = gate.until(Mode.REPLAN)
+        assert asked.request_replan
+        assert asked.lift_m == pytest.approx(0.12 * attempt)
+        gate.risk = {}
+        assert not any(decision.lift_m for decision in gate.runs(5)), "it is asked once"
+        gate.until(*FOLLOWING)
+
+
+def test_for_any_other_replan_the_policy_plans_where_the_arm_is() -> None:
+    gate = Ticked(lift_m=0.12, timeout_grace_s=0.0, **WAITS).following()
+    for risk in ({"miss": 1.0}, {"timeout": 1.0}):
+        gate.risk = risk
+        asked = gate.until(Mode.REPLAN)
+        assert asked.request_replan and asked.lift_m == 0.0
+        gate.risk = {}
+        gate.until(*FOLLOWING)
+
+
+def test_the_tool_is_lifted_no_higher_than_the_workspace_box() -> None:
+    gate = Ticked(**WAITS).following()
+    height_m = float(ARM.forward(gate.until(*FOLLOWING).command.position_rad[0])[2, 3])
+    box = (0.95, 0.9, height_m + 0.05)
+    gate = Ticked(lift_m=0.12, workspace_upper_m=box, **WAITS).following()
+    gate.risk = {"drop": 1.0}
+    assert 0.0 < gate.until(Mode.REPLAN).lift_m < 0.06
+
+
 def test_after_waiting_in_vain_and_after_the_next_activation_it_is_asked_again() -> None:
     gate = Ticked(replan_timeout_s=0.5, **WAITS).following()
     gate.policy_on = False

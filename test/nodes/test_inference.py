@@ -31,6 +31,7 @@ class Policy:
         self.begun = threading.Semaphore(0)
         self.resets: list[int | None] = []
         self.commitments = 0
+        self.lifts_m: list[float] = []
         self.sequence = 0
         self.value = 0.0
         self.error: BaseException | None = None
@@ -43,6 +44,10 @@ class Policy:
     def commit(self) -> None:
         assert self.resets, "it is to forget first"
         self.commitments += 1
+
+    def lift(self, height_m: float) -> None:
+        assert self.resets, "it is to forget first"
+        self.lifts_m.append(height_m)
 
     def act(self, observation: Observation) -> PolicyOutput:
         self.begun.release()
@@ -67,10 +72,11 @@ class Policy:
         )
 
 
-class PolicyOfOneSample(Policy):
-    """Has nothing to commit to."""
+class PlainPolicy(Policy):
+    """Has nothing to commit to, and does not know how to lift."""
 
     commit = None  # type: ignore[assignment]
+    lift = None  # type: ignore[assignment]
 
 
 class Bench:
@@ -158,9 +164,22 @@ def test_the_policy_commits_once_after_a_reset_that_asks_for_it_and_after_no_oth
     assert (bench.policy.commitments, bench.policy.resets) == (1, [None, None])
 
 
-@pytest.mark.parametrize("bench", [PolicyOfOneSample], indirect=True)
-def test_a_policy_of_one_sample_is_only_reset(bench: Bench) -> None:
-    bench.thread.reset(commit=True)
+def test_the_policy_lifts_the_tool_once_after_a_reset_that_asks_for_it_and_after_no_other(
+    bench: Bench,
+) -> None:
+    bench.thread.reset(lift_m=0.12)
+    for stamp_s in (1.0, 2.0):
+        bench.submit(stamp_s)
+        bench.let_one_finish()
+    bench.thread.reset()
+    bench.submit(3.0)
+    bench.let_one_finish()
+    assert (bench.policy.lifts_m, bench.policy.resets) == ([0.12], [None, None])
+
+
+@pytest.mark.parametrize("bench", [PlainPolicy], indirect=True)
+def test_a_policy_that_can_neither_commit_nor_lift_is_only_reset(bench: Bench) -> None:
+    bench.thread.reset(commit=True, lift_m=0.12)
     bench.submit(1.0)
     bench.let_one_finish()
     assert (len(bench.outputs), bench.faults, bench.policy.resets) == (1, [], [None])

@@ -26,11 +26,13 @@ from salus_ros.types import Mode
 REACT_S = 10.0
 
 
-def deciding(mode: Mode, *, request_replan: bool = False, commit: bool = False) -> Decision:
+def deciding(
+    mode: Mode, *, request_replan: bool = False, commit: bool = False, lift_m: float = 0.0
+) -> Decision:
     """What the gate says in this mode."""
     decision = World().step()
     state = replace(decision.state, mode=mode)
-    return replace(decision, state=state, request_replan=request_replan, commit=commit)
+    return replace(decision, state=state, request_replan=request_replan, commit=commit, lift_m=lift_m)
 
 
 @pytest.fixture
@@ -61,24 +63,28 @@ def test_a_policy_that_never_answers_leaves_a_bounded_number_of_open_requests(no
     assert requests.pending == OPEN_MAX
 
 
-@pytest.mark.parametrize("commit", [True, False])
-def test_a_request_that_is_repeated_asks_for_the_same_as_the_first(node: GuardedNode, commit: bool) -> None:
-    asked: list[bool] = []
+@pytest.mark.parametrize(("commit", "lift_m"), [(True, 0.0), (False, 0.12)])
+def test_a_request_that_is_repeated_asks_for_the_same_as_the_first(
+    node: GuardedNode, commit: bool, lift_m: float
+) -> None:
+    asked: list[tuple[bool, float]] = []
 
     def refuse(request: Any, response: Any) -> Any:
-        asked.append(request.commit)
+        asked.append((request.commit, request.lift_m))
         return response
 
     requests, executor = served(node, refuse)
     for number, wanted in enumerate((True, False)):
-        decision = deciding(Mode.REPLAN, request_replan=wanted, commit=wanted and commit)
+        decision = deciding(
+            Mode.REPLAN, request_replan=wanted, commit=wanted and commit, lift_m=wanted * lift_m
+        )
         assert requests.follow_up(decision, 1.0 * number, 0.5)
         end_s = time.monotonic() + REACT_S
         while requests.pending:
             assert time.monotonic() < end_s, "the policy's answer did not come"
             executor.spin_once(timeout_sec=0.01)
     executor.shutdown()
-    assert asked == [commit, commit]
+    assert asked == [(commit, lift_m)] * 2
 
 
 @pytest.mark.parametrize("accepted", [True, False])

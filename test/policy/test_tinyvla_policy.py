@@ -100,6 +100,25 @@ def test_a_committed_policy_follows_one_sample_for_a_while_then_another_until_th
     )
 
 
+def test_a_policy_that_is_asked_to_lifts_the_tool_straight_up_before_it_plans(policy):
+    policy.reset(seed=3)
+    plan = policy.act(observation()).chunk
+    policy.lift(0.1)
+    way_up = policy.act(observation()).chunk
+    tool = policy._arm.forward(observation().robot.joint_position_rad)
+    places = policy._arm.forward(way_up.joint_position_rad)[:, :3, 3]
+    np.testing.assert_allclose(places[:, :2], np.tile(tool[:2, 3], (len(places), 1)), atol=1e-3)
+    np.testing.assert_allclose(places[-1, 2], tool[2, 3] + 0.1, atol=1e-3)
+    assert set(way_up.gripper_opening_m) == {plan.gripper_opening_m[0]}
+    moment = policy.save()
+    policy.reset(seed=3)
+    np.testing.assert_array_equal(policy.act(observation()).chunk.joint_position_rad, plan.joint_position_rad)
+    policy.restore(moment)
+    np.testing.assert_array_equal(
+        policy.act(observation()).chunk.joint_position_rad, way_up.joint_position_rad
+    )
+
+
 def test_a_committed_policy_that_goes_back_follows_the_same_samples_again(policy):
     policy.commit()
     policy.act(observation())

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from salus_ros.assets import asset
 from salus_ros.errors import SalusError
 from salus_ros.policy import action as actions
+from salus_ros.policy.lift import Lift, Moment
 from salus_ros.policy.outputs import Outputs
 from salus_ros.policy.tinyvla import checkpoint, preprocessing
 from salus_ros.policy.tinyvla.aggregation import TemporalAggregation
@@ -28,8 +29,8 @@ OUTPUTS_KEPT_TO: Final = 8
 """Outputs over which a committed policy follows the same sample: long enough to leave the place where it
 hovered, 1.6 s at 5 Hz, and short enough to try another before the time is over."""
 
-_Saved = tuple[tuple[int, ActionChunk | None], torch.Tensor, torch.Tensor, tuple[bool, int, int]]
-"""Moment of the outputs, generator, noise, commitment."""
+_Saved = tuple[tuple[int, ActionChunk | None], torch.Tensor, torch.Tensor, tuple[bool, int, int], Moment]
+"""Moment of the outputs, generator, noise, commitment, moment of the lift."""
 
 
 class TinyVlaPolicySettings(BaseModel):
@@ -107,6 +108,7 @@ class TinyVlaPolicy:
         self._noise = torch.empty(0)
         self._aggregation = TemporalAggregation(self.action_period_s)
         self._committed, self._outputs_left, self._followed = False, 0, 0
+        self._lift = Lift()
         self.reset()
 
     @classmethod
@@ -127,6 +129,7 @@ class TinyVlaPolicy:
         shape = (self.settings.draws, 1, self.config.chunk_size, self.config.action_dim)
         self._noise = torch.randn(shape, generator=self._generator)
         self._committed = False
+        self._lift.forget()
         self._outputs.forget()
         self._aggregation.reset()
 
@@ -134,14 +137,19 @@ class TinyVlaPolicy:
         """See ``Committing.commit``: one draw of one member at a time, each for ``OUTPUTS_KEPT_TO``."""
         self._committed, self._outputs_left = True, 0
 
+    def lift(self, height_m: float) -> None:
+        """See ``Lifting.lift``."""
+        self._lift.ask(height_m)
+
     def save(self) -> object:
         """See ``Rewindable.save``."""
         commitment = self._committed, self._outputs_left, self._followed
-        return self._outputs.save(), self._generator.get_state(), self._noise, commitment
+        return self._outputs.save(), self._generator.get_state(), self._noise, commitment, self._lift.save()
 
     def restore(self, state: object) -> None:
         """See ``Rewindable.restore``."""
-        moment, generator, self._noise, commitment = cast(_Saved, state)
+        moment, generator, self._noise, commitment, lift = cast(_Saved, state)
+        self._lift.restore(lift)
         self._committed, self._outputs_left, self._followed = commitment
         self._outputs.restore(moment)
         self._generator.set_state(generator)
@@ -189,6 +197,10 @@ class TinyVlaPolicy:
             poses = actions.from_absolute(mean)
         if extensions.lowest_tool_m is not None:
             poses[:, 2, 3] = np.maximum(poses[:, 2, 3], extensions.lowest_tool_m)
+        times_s = self.action_period_s * np.arange(1.0, len(poses) + 1.0, dtype=np.float64)
+        raised = self._lift.poses(observation.stamp_s, pose, times_s)
+        if raised is not None:
+            poses, opening = raised, np.full_like(opening, opening[0])
         return actions.to_chunk(
             observation.stamp_s,
             observation.robot.joint_position_rad,
