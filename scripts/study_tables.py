@@ -62,6 +62,39 @@ def headline(found: Found) -> str:
 
 def section(found: Found) -> str:
     """Every arm in a row, then success by task and by disturbance."""
+    lines = _arms(found)
+    for group, title in (("by_task", "task"), ("by_disturbance", "disturbance")):
+        lines += ["", *_groups(found, group, title)]
+    lines += ["", *_second_attempts(found), *_onsets(found)]
+    lines += ["", *(f"- `{name}`: {arm['meaning']}." for name, arm in found["arms"].items())]
+    return "\n".join([*lines, "", _run(found)])
+
+
+def brief(found: Found) -> str:
+    """Every arm in a row, for a study that stands beside another one."""
+    return "\n".join([*_arms(found), "", _run(found)])
+
+
+def live(found: Found) -> str:
+    """How far success on the ROS graph lies from that in one process, and what SALUS gains in each."""
+    lines = [
+        "The same seeds in one process and on the ROS graph, where time is real:",
+        "",
+        "| arm | in one process | on the ROS graph | difference | McNemar p |",
+        "|---|---|---|---|---|",
+    ]
+    for name in ("none", "salus"):
+        apart = _comparison(found, name, f"{name}-live")
+        rates = (_percent(found["arms"][arm]["success"]) for arm in (name, f"{name}-live"))
+        difference, p = _points(apart["success_difference"]), f"{apart['mcnemar_p']:.2g}"
+        lines.append(f"| {name} | {' | '.join(rates)} | {difference} | {p} |")
+    gains = (_comparison(found, *pair) for pair in (("none", "salus"), ("none-live", "salus-live")))
+    gained = " | ".join(_points(gain["success_difference"]) for gain in gains)
+    lines.append(f"| salus against none | {gained} | | |")
+    return "\n".join([*lines, "", _run(found)])
+
+
+def _arms(found: Found) -> list[str]:
     lines = [
         "| arm | success | against none | McNemar p | collisions | drops | misses | any of them | "
         "timeouts | interventions | person asked | saved | harmed | harm beyond luck |",
@@ -86,31 +119,7 @@ def section(found: Found) -> str:
             _points(harm) if harm else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", _of_harm(found)]
-    for group, title in (("by_task", "task"), ("by_disturbance", "disturbance")):
-        lines += ["", *_groups(found, group, title)]
-    lines += ["", *_second_attempts(found), *_onsets(found)]
-    lines += ["", *(f"- `{name}`: {arm['meaning']}." for name, arm in found["arms"].items())]
-    return "\n".join([*lines, "", _run(found)])
-
-
-def live(found: Found) -> str:
-    """How far success on the ROS graph lies from that in one process, and what SALUS gains in each."""
-    lines = [
-        "The same seeds in one process and on the ROS graph, where time is real:",
-        "",
-        "| arm | in one process | on the ROS graph | difference | McNemar p |",
-        "|---|---|---|---|---|",
-    ]
-    for name in ("none", "salus"):
-        apart = _comparison(found, name, f"{name}-live")
-        rates = (_percent(found["arms"][arm]["success"]) for arm in (name, f"{name}-live"))
-        difference, p = _points(apart["success_difference"]), f"{apart['mcnemar_p']:.2g}"
-        lines.append(f"| {name} | {' | '.join(rates)} | {difference} | {p} |")
-    gains = (_comparison(found, *pair) for pair in (("none", "salus"), ("none-live", "salus-live")))
-    gained = " | ".join(_points(gain["success_difference"]) for gain in gains)
-    lines.append(f"| salus against none | {gained} | | |")
-    return "\n".join([*lines, "", _run(found)])
+    return [*lines, "", _of_harm(found)]
 
 
 def _harm(compared: Found) -> str:

@@ -47,7 +47,7 @@ def sections() -> Iterator[tuple[Path, str, str]]:
     for name, file, write in (
         ("study", "study", study_tables.section),
         ("strategies", "tune-strategies", study_tables.section),
-        ("controls", "controls", study_tables.section),
+        ("no-lift", "tune-no-lift", study_tables.brief),
         ("live", "live", study_tables.live),
         ("evaluation", "evaluation", evaluation_tables.section),
     ):
