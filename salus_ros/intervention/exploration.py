@@ -20,7 +20,7 @@ TICK_S: Final = 0.3
 """Long enough that two ticks pass every time limit of :data:`SETTINGS`."""
 
 SETTINGS: Final = ModeSettings(
-    hold_off_s=TICK_S,
+    hold_off_s=2 * TICK_S,
     replan_attempts=1,
     protective_stops=1,
     attempts_renew_s=2 * TICK_S,

@@ -74,7 +74,6 @@ class Gate:
     def __init__(self, settings: GateSettings, arm: ArmModel, latched: LatchRecord | None = None) -> None:
         """Start inactive; emergency-stopped if a latch from before the restart is given."""
         self.settings = s = settings
-        self._arm = arm
         self._limits = Limits(arm, s.position_margin_rad, s.workspace_lower_m, s.workspace_upper_m)
         self._motion_limits = MotionLimits.of(arm, settings)
         self._entry_rules = EntryRules.of(settings)

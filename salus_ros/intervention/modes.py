@@ -138,7 +138,8 @@ def _take_in(state: ModeState, facts: Facts, settings: ModeSettings) -> ModeStat
     if latched or state.leaving != Cause.NONE:
         # Whatever else was wrong is over with the reset or the end, which wait for a newer plan anyway.
         return replace(state, held=latched, calm_s=0.0)
-    state = replace(state, held=held, replans=replans, stops=stops, calm_s=calm_s)
+    renew_s = state.renew_s if (replans, stops) == (state.replans, state.stops) else 0.0
+    state = replace(state, held=held, replans=replans, stops=stops, calm_s=calm_s, renew_s=renew_s)
     return _exhaust(state, settings)
 
 

@@ -62,7 +62,7 @@ class RosTime:
         self._steady_s = math.nan
         self._ros_s = math.nan
         """The last that there was."""
-        self._gone = False
+        self._gone = True
         self._moved_s = math.nan
         self.step_s = 0.0
         """Path time that this tick is worth at full speed."""
@@ -81,7 +81,7 @@ class RosTime:
             self.stands, self.sound = True, False
             self._steady_s, self._gone = now_s, True
             return
-        if math.isnan(self._ros_s) or self._gone:
+        if self._gone:
             # How far it has come meanwhile says nothing; that it began again does.
             self.jumped = ros_step < -_ROUNDING_S
             self._moved_s = now_s

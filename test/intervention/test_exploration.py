@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,10 @@ from salus_ros.intervention.exploration import (
     COLLISION,
     LATE_TASK,
     MISS,
+    PRESENT,
     REPLANS,
+    REQUESTS,
+    WHERE,
     WRITER,
     Edge,
     explore,
@@ -90,3 +94,23 @@ def test_on_every_edge_nobody_but_an_activation_makes_it_active(edges: list) -> 
         if after.active and not state.active:
             assert request is RequestKind.ACTIVATE
             assert accepted
+
+
+def test_no_history_of_the_machine_takes_an_edge_that_was_not_explored(edges: list) -> None:
+    """Its clocks and counters run on here; were too little kept of them, some edge would be missing."""
+
+    def kept(state: ModeState) -> tuple[object, ...]:
+        return state.mode, state.held, min(state.replans, 2), min(state.stops, 2)
+
+    explored = {(kept(before), facts, request, kept(after)) for before, facts, request, after, _ in edges}
+    draw = random.Random(0)
+    state = ModeState()
+    for _ in range(40_000):
+        facts, present = draw.choice(WHERE), draw.choice(PRESENT[:1] * 3 + PRESENT)
+        facts = replace(facts, present=frozenset({present} if present else ()))
+        request = draw.choice((None,) * 30 + REQUESTS)
+        for _ in range(draw.randint(1, 4)):
+            before = state
+            state = step(before, facts, (request,) if request else (), EXPLORED_SETTINGS).state
+            edge = kept(before), facts, request, kept(state)
+            assert edge in explored, f"not explored: {edge}"

@@ -438,6 +438,15 @@ def test_attempts_are_renewed_by_exactly_the_stretch_without_intervention() -> N
     assert after((0.5, ()), (9.0, (LATE,)), (0.5, ())) == Mode.ASSIST, "path time of a hold counted"
 
 
+def test_a_replan_that_is_over_within_a_tick_counts_and_begins_the_stretch_anew() -> None:
+    story = Story(ONE).nominal()
+    story.tick(facts=replace(MOVING, progress_s=9.0))
+    assert story.tick(MISS, facts=READY) == Mode.NOMINAL
+    assert story.state.replans == 1
+    story.tick(facts=MOVING)
+    assert story.tick(MISS, facts=READY) == Mode.ASSIST
+
+
 def test_protective_stops_are_renewed_too() -> None:
     story = Story(replace(ONE, replan_attempts=9)).nominal()
     for _ in range(3):

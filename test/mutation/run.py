@@ -72,7 +72,8 @@ pytest_add_cli_args=
     no:xdist
 pytest_add_cli_args_test_selection=
     {tests}
-timeout_constant=20
+timeout_multiplier=3
+timeout_constant=10
 use_git_change_detection=False
 track_dependencies=False
 """
@@ -118,12 +119,13 @@ def version(name: str) -> str:
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:16]
 
 
-def mutate(name: str, folder: Path, tools: Path, draw: int = 0) -> dict[str, Any]:
+def mutate(name: str, folder: Path, tools: Path, children: int, draw: int = 0) -> dict[str, Any]:
     """Mutate one file; returns its score and survivors.
 
     Args:
         name: of the file.
         folder, tools: where to work, and where mutmut is.
+        children: how many mutants to try at a time.
         draw: try this many of the mutants, drawn at random; 0 = all.
     """
     work = folder / name
@@ -139,7 +141,7 @@ def mutate(name: str, folder: Path, tools: Path, draw: int = 0) -> dict[str, Any
     (work / "setup.cfg").write_text(CONFIG.format(name=name, tests="\n    ".join(tests)))
     (work / "pyproject.toml").write_text(PYTEST)
     environment = {**os.environ, "PYTHONPATH": f"{tools}", "HYPOTHESIS_PROFILE": "mutation", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "2"]
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children)]
     if draw:
         # It makes all mutants before it finds that none has this name.
         subprocess.run([*command, "none"], cwd=work, env=environment, check=False, capture_output=True)
@@ -205,6 +207,9 @@ def main() -> int:
     parser.add_argument(
         "--draw", type=int, default=0, help="try so many of a file's mutants, drawn at random"
     )
+    parser.add_argument(
+        "--children", type=int, default=os.cpu_count(), help="try so many mutants at a time (%(default)s)"
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mutation", help="(%(default)s)")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
@@ -215,7 +220,7 @@ def main() -> int:
     before: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
     score = {name: row for name, row in before.items() if name in found and row["version"] == version(name)}
     for name in arguments.files or [name for name in found if name not in score]:
-        score[name] = {"version": version(name), **mutate(name, folder, tools, arguments.draw)}
+        score[name] = {"version": version(name), **mutate(name, folder, tools, arguments.children, arguments.draw)}
         print(f"{name}: {score[name]['killed']} of {score[name]['mutants']} killed", flush=True)
         result_path.write_text(json.dumps(score, indent=1) + "\n")
         publish(score, found)
