@@ -42,7 +42,7 @@ def summary_table(arms: Sequence[Arm]) -> list[Row]:
         _row("Time to success, median", summaries, _completion_time),
         _row("Failures foreseen", summaries, _foreseen),
         _row("Lead time, median", summaries, _lead_time),
-        _row("Alarms without a failure", summaries, _unfulfilled_alarms),
+        _row("Alarms without a failure, per episode", summaries, _unfulfilled_alarms),
     ]
     inference = tuple(_inference_time(arm) for arm in arms)
     if any(cell != NONE for cell in inference):
@@ -217,7 +217,7 @@ def _lead_time(summary: ArmSummary) -> str:
 def _unfulfilled_alarms(summary: ArmSummary) -> str:
     if not summary.monitored:
         return NONE
-    return f"{summary.events.false_positives / len(summary.episodes):.1f} per episode"
+    return f"{summary.events.false_positives / len(summary.episodes):.1f}"
 
 
 def _inference_time(arm: Arm) -> str:
