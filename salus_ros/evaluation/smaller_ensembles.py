@@ -22,12 +22,18 @@ from salus_ros.errors import SalusError
 from salus_ros.evaluation.detectors import Data
 from salus_ros.evaluation.records import Record
 from salus_ros.monitor.cache import over_episodes, source_hash
-from salus_ros.monitor.dataset import Sample, sample
+from salus_ros.monitor.dataset import Sample
 from salus_ros.monitor.perception import Perception
-from salus_ros.monitor.replay import STREAMS
+from salus_ros.monitor.replay import replay
 from salus_ros.monitor.settings import MonitorSettings
+from salus_ros.monitor.signals import SignalSet
 from salus_ros.policy.uncertainty import of_samples
+from salus_ros.types import Floats
 
+_FROM_MEMBERS: Final = ("overlap", "uncertainty")
+"""Signal families that look at what the members say. They are measured anew; all others are as they were."""
+_STREAMS: Final = ("robot", "policy", "interventions")
+"""What those families look at."""
 _SOURCES: Final = ("evaluation/smaller_ensembles.py", "policy/uncertainty.py")
 """Relative to the package, besides what every replay depends on."""
 
@@ -62,18 +68,20 @@ def of_members(episode: Episode, members: int) -> Episode:
 
 
 def with_members(data: Data, members: int, settings: MonitorSettings) -> Data:
-    """The same episodes in the same splits, replayed with so many members; kept in the replay's cache."""
+    """The same episodes in the same splits, as with so many members; kept in the replay's cache."""
     parts = [data.train, data.tune, data.calibrate, *data.tests.values()]
     stores = sorted({r.store for part in parts for r in part})
     compute = partial(_replay_some, settings, members)
     about = f"members {members} {settings.model_dump_json()} {source_hash(_SOURCES)}"
-    found: dict[tuple[Path, int], Sample] = {}
+    found: dict[tuple[Path, int], Floats] = {}
     for store in stores:
-        samples = over_episodes([store], compute, about, jobs=1, progress=False)
-        found |= {(store, i): s for i, s in enumerate(samples) if s is not None}
+        said = over_episodes([store], compute, about, jobs=1, progress=False)
+        found |= {(store, i): frames for i, frames in enumerate(said)}
+    names = SignalSet().names
+    columns = [names.index(name) for name in _names_from_members()]
 
     def anew(records: Sequence[Record]) -> list[Record]:
-        return [replace(r, sample=found[r.store, r.index]) for r in records]
+        return [replace(r, sample=_changed(r.sample, columns, found[r.store, r.index])) for r in records]
 
     return Data(
         anew(data.train),
@@ -83,8 +91,17 @@ def with_members(data: Data, members: int, settings: MonitorSettings) -> Data:
     )
 
 
-def _replay_some(
-    settings: MonitorSettings, members: int, path: Path, indices: Sequence[int]
-) -> list[Sample | None]:
-    store, perception = Store.open(path), Perception(settings)
-    return [sample(of_members(store.episode(i, streams=STREAMS), members), perception) for i in indices]
+def _names_from_members() -> list[str]:
+    return [name for name in SignalSet().names if name.split(".", 1)[0] in _FROM_MEMBERS]
+
+
+def _changed(sample: Sample, columns: Sequence[int], said: Floats) -> Sample:
+    frames = sample.frames.copy()
+    frames[:, columns] = said
+    return replace(sample, frames=frames)
+
+
+def _replay_some(settings: MonitorSettings, members: int, path: Path, indices: Sequence[int]) -> list[Floats]:
+    store, perception = Store.open(path), Perception(settings, _names_from_members())
+    episodes = (store.episode(i, streams=_STREAMS) for i in indices)
+    return [replay(of_members(episode, members), perception).frames for episode in episodes]

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from salus_ros.data.episode import Episode
+from salus_ros.data.store import Store
 from salus_ros.errors import SalusError
 from salus_ros.evaluation.detectors import Data
 from salus_ros.evaluation.records import Record
 from salus_ros.evaluation.smaller_ensembles import of_members, with_members
+from salus_ros.monitor.dataset import sample
+from salus_ros.monitor.perception import Perception
 from salus_ros.monitor.settings import MonitorSettings
 from salus_ros.monitor.signals import SignalSet
 
@@ -48,3 +51,13 @@ def test_only_what_members_say_changes_in_the_signals(small_records: list[Record
     )
     families = {name.split(".")[0] for name in changed}
     assert families <= {"uncertainty", "overlap"}, f"other families changed as well: {sorted(changed)}"
+
+
+def test_what_is_measured_anew_is_what_a_whole_replay_would_measure(small_records: list[Record]) -> None:
+    record = small_records[0]
+    fewer = with_members(Data([record], [record], [record], {}), 1, MonitorSettings()).train[0]
+    episode = of_members(Store.open(record.store).episode(record.index), 1)
+    whole = sample(episode, Perception(MonitorSettings()))
+    assert whole is not None
+    np.testing.assert_array_equal(fewer.sample.frames, whole.frames)
+    np.testing.assert_array_equal(fewer.sample.judged, whole.judged)
