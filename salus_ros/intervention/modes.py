@@ -150,7 +150,8 @@ def _clear(state: ModeState, facts: Facts, settings: ModeSettings) -> ModeState:
     if facts.plan_ready and facts.standing:
         if mode == Mode.REPLAN:
             cleared |= _of(state.held, Mode.REPLAN)
-        if mode == Mode.HOLD and state.leaving == Cause.NONE and state.calm_s >= settings.hold_off_s:
+        calm = state.calm_s >= settings.hold_off_s and not _any(facts.present, Mode.HOLD)
+        if mode == Mode.HOLD and state.leaving == Cause.NONE and calm:
             cleared |= _of(state.held, Mode.HOLD)
     replans = state.replans
     if mode == Mode.PROTECTIVE_STOP and facts.standing:

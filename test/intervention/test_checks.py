@@ -120,6 +120,7 @@ def test_a_bad_plan_is_refused_with_its_reason(bad: PolicyOutput, why: str) -> N
         foreseen(horizons_s=(0.2,), probability=np.zeros((3, 1))),
         foreseen(probability=np.ones((3, 4)), threshold=np.ones(3), risk=1.0),
         foreseen(probability=np.zeros((3, 4)), threshold=np.zeros(3), risk=0.0),
+        *(foreseen(timeout_probability=value) for value in (0.0, 1.0, np.nan)),
     ],
 )
 def test_a_prediction_is_accepted_from_no_risk_to_certainty(good: FailurePrediction) -> None:
@@ -156,7 +157,7 @@ NOT_A_PROBABILITY = "prediction: probabilities or thresholds are not within 0 an
         ({"threshold": np.full(3, np.nan)}, NOT_A_PROBABILITY),
         ({"threshold": np.array([0.5, 0.5, 1.1])}, NOT_A_PROBABILITY),
         ({"timeout_probability": np.inf}, NO_TIMEOUT_PROBABILITY),
-        ({"timeout_probability": 95.0}, NO_TIMEOUT_PROBABILITY),
+        ({"timeout_probability": 1.1}, NO_TIMEOUT_PROBABILITY),
         ({"timeout_probability": -0.1}, NO_TIMEOUT_PROBABILITY),
         ({"risk": np.nan}, "prediction: the risk is not within 0 and 1"),
         ({"risk": 1.5}, "prediction: the risk is not within 0 and 1"),

@@ -180,7 +180,8 @@ def test_a_plan_from_before_the_activation_moves_nothing() -> None:
 
 def test_counts_begin_with_each_activation() -> None:
     gate = Ticked().following()
-    gate.tick(prediction=replace(prediction(gate.ros_s), risk=9.0))
+    bad = gate.tick(prediction=replace(prediction(gate.ros_s), risk=9.0))
+    assert bad.refused == ("prediction: the risk is not within 0 and 1",)
     gate.now_s += 0.05
     gate.tick()
     gate.risk = {"collision": 1.0, "miss": 1.0}
@@ -265,14 +266,15 @@ def test_a_command_is_sent_when_time_has_passed_or_the_mode_has_changed() -> Non
     assert gate.tick().command is not None
 
 
-def test_the_arm_is_compared_with_what_it_was_commanded() -> None:
+def test_the_arm_is_compared_with_what_it_was_commanded_and_each_mode_tells_how_far_off_it_is() -> None:
     gate = Ticked().following()
-    gate.sag = turned(2, 0.1, REST)
-    decision = gate.until(Mode.SLOW_DOWN)
-    assert decision.state.cause == Cause.TRACKING_ERROR
-    assert decision.state.reason == (
-        "the arm does not follow its commands: 0.100 rad off its recent commands"
-    )
+    for mode, off_rad in ((Mode.SLOW_DOWN, "0.100"), (Mode.HOLD, "0.200")):
+        gate.sag = turned(2, float(off_rad), REST)
+        state = gate.until(mode).state
+        assert state.cause == Cause.TRACKING_ERROR
+        assert state.reason == (
+            f"the arm does not follow its commands: {off_rad} rad off its recent commands"
+        )
 
 
 # The speed
@@ -367,6 +369,20 @@ def test_once_attempts_are_used_up_mishaps_are_tried_where_so_set_and_collisions
     gate.until(Mode.PROTECTIVE_STOP)
 
 
+@pytest.mark.parametrize(("ticks", "mode"), [(60, Mode.ASSIST), (140, Mode.REPLAN)])
+def test_attempts_are_renewed_by_the_path_that_is_followed_without_intervention(
+    ticks: int, mode: Mode
+) -> None:
+    gate = Ticked(replan_attempts=1, attempts_renew_s=0.75, retrace_path_s=0.0).following()
+    gate.risk = {"miss": 1.0}
+    gate.until(Mode.REPLAN)
+    gate.risk = {}
+    gate.until(*FOLLOWING)
+    gate.runs(ticks)
+    gate.risk = {"miss": 1.0}
+    assert gate.until(Mode.REPLAN, Mode.ASSIST).state.mode == mode
+
+
 # Asking for a new plan
 
 
@@ -382,6 +398,7 @@ def test_the_policy_is_asked_once_for_each_attempt() -> None:
     gate.until(*FOLLOWING)
     second = gate.until(Mode.REPLAN)
     assert second.request_replan
+    assert (first.state.replan_count, second.state.replan_count) == (1, 2)
     gate.policy_on = False
     asked = [decision.request_replan for decision in gate.runs(100)]
     assert not any(asked)
@@ -526,6 +543,27 @@ def test_plans_that_cannot_be_joined_in_a_row_ask_for_a_replan_and_the_row_begin
     assert gate.tick().state.mode == Mode.NOMINAL
 
 
+def test_an_arm_outside_the_box_whose_way_to_every_plan_begins_outside_replans_and_then_calls_a_person() -> (
+    None
+):
+    height_m = float(ARM.forward(HOME)[2, 3])
+    gate = Ticked(
+        **{"workspace_lower_m": (-0.4, -0.9, height_m + 1e-4), "refused_plans_to_replan": 2},
+        **{"replan_attempts": 2, "hold_off_s": 0.5},
+    )
+    inside = gate.plan().chunk.joint_position_rad + turned(3, 0.05, REST)
+    gate.policy_on = False
+    modes = []
+    while not modes or modes[-1] != Mode.ASSIST:
+        plan = output(1, chunk(gate.ros_s + PERIOD_S, inside))
+        ask = (ASK.ACTIVATE,) if not modes or modes[-1] == Mode.INACTIVE else ()
+        mode = gate.tick(*ask, **({"plan": plan} if gate.ticks % 10 == 0 else {})).state.mode
+        modes += [mode] if not modes or mode != modes[-1] else []
+    replan = [Mode.NOMINAL, Mode.REPLAN]
+    assert modes == [Mode.INACTIVE, Mode.HOLD, *replan, *replan, Mode.NOMINAL, Mode.ASSIST], gate.decision
+    assert gate.decision.state.refused_message_count == 6, "two refused plans for each replan and the call"
+
+
 def test_without_a_plan_for_the_hold_off_time_the_plan_has_ended() -> None:
     gate = Ticked(hold_off_s=0.25, policy_deadline_s=9.0).following()
     gate.policy_on = False
@@ -560,6 +598,35 @@ def test_time_without_following_is_no_stall() -> None:
 
 
 # Stopping
+
+
+def test_a_request_that_changes_nothing_leaves_an_arm_slowed_to_nothing_on_its_plan() -> None:
+    gate = Ticked(late_prediction_speed=0.0, prediction_hold_deadline_s=9.0)
+    gate.active()
+    gate.monitor_on = False
+    gate.until(Mode.SLOW_DOWN)
+    gate.sag = turned(2, 0.02, REST)
+    held = gate.commanded
+    decision = gate.tick(ASK.ACTIVATE)
+    assert decision.answers[0].accepted
+    assert decision.state.sequence >= 0
+    assert decision.command is not None
+    assert decision.command.position_rad[-1] == pytest.approx(held), "it was held where it is measured"
+
+
+def test_an_arm_that_stands_on_its_plan_drives_nothing_back_before_a_replan() -> None:
+    slowed = {"tracking_speed": 0.0, "tracking_slow_rad": 0.002}
+    gate = Ticked(**slowed, replan_grace_s=0.0, hold_off_s=0.02).following()
+    gate.faults = (Fault(Cause.GATE_OVERRUN),)
+    gate.runs(40)
+    gate.sag = turned(2, 0.003, REST)
+    gate.runs(20)
+    gate.faults = ()
+    gate.until(Mode.SLOW_DOWN)
+    gate.risk = {"miss": 1.0}
+    assert gate.until(Mode.REPLAN).state.cause == Cause.FORESEEN_MISS
+    places = [decision.command.position_rad[-1, 0] for decision in gate.runs(80)]
+    assert min(places) >= places[0] - 1e-6, "it drove back what it had driven on an earlier plan"
 
 
 def test_a_stop_brakes_on_the_path_gives_the_plan_up_and_stands() -> None:
@@ -630,6 +697,9 @@ def test_watchdogs_begin_anew_with_a_reset() -> None:
     gate.robot_on = False
     decision = gate.until(Mode.EMERGENCY_STOP)
     assert decision.state.reason == "no valid joint states in time"
+    gate.runs(80)
+    (answer,) = gate.tick(ASK.RESET).answers
+    assert (answer.accepted, answer.message) == (False, "the cause still stands: joint_state_late")
     gate.robot_on = True
     gate.runs(80)
     gate.monitor_on = False
@@ -714,6 +784,20 @@ def test_after_a_clock_jump_only_a_plan_from_after_it_moves_the_arm() -> None:
     assert {one.state.mode for one in gate.runs(25)} == {Mode.HOLD}
 
 
+def test_a_plan_that_comes_with_a_clock_jump_moves_no_arm_that_holds() -> None:
+    gate = Ticked(hold_off_s=0.02, policy_deadline_s=9.0).following()
+    gate.faults = (Fault(Cause.GATE_OVERRUN),)
+    assert gate.runs(60)[-1].standing
+    gate.faults, gate.policy_on = (), False
+    gate.ros_s -= 0.5
+    plan = gate.plan()
+    gate.tick(plan=replace(plan, chunk=replace(plan.chunk, stamp_s=gate.ros_s + PERIOD_S)))
+    assert gate.gate._senses.clock.jumped
+    assert {one.state.mode for one in gate.runs(20)} == {Mode.HOLD}
+    gate.tick(plan=gate.plan())
+    gate.until(Mode.NOMINAL, ticks=5)
+
+
 def test_while_the_clock_stands_nothing_is_sent_and_when_it_goes_on_the_arm_is_found() -> None:
     gate = Ticked(clock_stall_s=0.05).following()
     for _ in range(8):
@@ -767,6 +851,28 @@ def test_an_error_is_told_stops_the_driver_and_latches(monkeypatch: pytest.Monke
     gate.runs(60)
     assert gate.tick(ASK.RESET).answers[0].accepted
     gate.until(Mode.NOMINAL)
+
+
+def test_after_an_error_nothing_is_sent_until_the_arm_is_measured_to_stand_and_then_it_is_held_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Ticked().following()
+    broken(gate, monkeypatch)
+    gate.sag = turned(2, 0.02, REST)
+    waited = 0
+    while gate.tick().command is None:
+        waited += 1
+    assert 3 <= waited <= 20, "as long as what was sent last takes to come to its rest"
+    assert gate.decision is not None and gate.decision.command is not None
+    assert gate.decision.command.position_rad[-1] == pytest.approx(gate.gate._senses.measured)
+
+
+def test_an_error_after_another_is_told_instead_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Ticked().following()
+    broken(gate, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(gate.gate._senses, "take", lambda *_: [].pop())
+        assert gate.tick().state.reason == "an internal error: IndexError: pop from empty list"
 
 
 def test_an_error_that_goes_on_is_one_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -833,6 +939,16 @@ def test_a_reason_is_kept_while_its_mode_lasts_and_a_second_writer_is_named_when
     assert other.tick().state.reason == "the gate misses its control period: first"
     other.faults = (Fault(Cause.GATE_OVERRUN, "second"),)
     assert other.tick().state.reason == "the gate misses its control period: first"
+
+
+def test_a_second_writer_is_told_once_at_the_tick_it_comes_though_the_arm_is_stopped_already() -> None:
+    gate = Ticked().following()
+    gate.tick(ASK.EMERGENCY_STOP)
+    gate.runs(20)
+    gate.faults = (Fault(Cause.SECOND_COMMAND_PUBLISHER, "/rogue"),)
+    assert [decision.second_writer for decision in gate.runs(3)] == [True, False, False]
+    gate.faults = ()
+    assert not gate.tick().second_writer
 
 
 def test_a_latch_from_before_a_restart_is_told_with_its_reason_and_calls_no_driver() -> None:

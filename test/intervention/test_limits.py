@@ -225,6 +225,14 @@ def test_the_box_holds_its_own_faces() -> None:
     assert LIMITS.in_box(np.array([HOME, turned(5, 0.1)])).tolist() == [True, True]
 
 
+def test_the_room_above_is_what_is_left_up_to_the_top_of_the_box() -> None:
+    for position in (HOME, turned(1, 0.2)):
+        x, y, z = (float(value) for value in ARM.forward(position)[:3, 3])
+        for room_m in (0.25, 0.0, -0.05):
+            limits = Limits(ARM, 0.0, (x - 1.0, y - 1.0, z - 1.0), (x + 2.0, y + 3.0, z + room_m))
+            assert limits.room_above_m(position) == pytest.approx(room_m, abs=1e-12)
+
+
 # How much is used
 
 

@@ -12,6 +12,7 @@ from salus_ros.intervention.exploration import COLLISION, CONTACT, LATE, MISS, S
 from salus_ros.intervention.inputs import RequestKind
 from salus_ros.intervention.modes import Facts, ModeSettings, ModeState, step
 from salus_ros.intervention.rules import FAULT_MODES, REASONS, RULES, Clear, Trigger
+from salus_ros.intervention.settings import GateSettings
 from salus_ros.types import Cause, Mode
 
 SETTINGS = ModeSettings(
@@ -52,6 +53,12 @@ class Story:
         assert self.tick(ask=RequestKind.ACTIVATE) == Mode.HOLD
         assert self.wait(1.0, facts=READY) == Mode.NOMINAL
         return self
+
+
+def test_its_numbers_are_those_of_the_gates_settings() -> None:
+    numbers = {"hold_off_s": 1.0, "replan_attempts": 2, "protective_stops": 3}
+    times = {"attempts_renew_s": 4.0, "replan_timeout_s": 5.0, "assist_timeout_s": 6.0}
+    assert ModeSettings.of(GateSettings(**numbers, **times)) == ModeSettings(**numbers, **times)
 
 
 def test_it_starts_inactive_and_nothing_but_an_activation_changes_that() -> None:
@@ -445,6 +452,13 @@ def test_a_replan_that_is_over_within_a_tick_counts_and_begins_the_stretch_anew(
     assert story.state.replans == 1
     story.tick(facts=MOVING)
     assert story.tick(MISS, facts=READY) == Mode.ASSIST
+
+
+def test_without_a_hold_off_time_a_hold_still_lasts_while_its_cause_is_present() -> None:
+    story = Story(replace(SETTINGS, hold_off_s=0.0)).nominal()
+    assert story.tick(LATE, facts=MOVING) == Mode.HOLD
+    assert story.tick(LATE, facts=READY) == Mode.HOLD, "held by nothing while its cause is present"
+    assert story.tick(facts=READY) == Mode.NOMINAL
 
 
 def test_protective_stops_are_renewed_too() -> None:

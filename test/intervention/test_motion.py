@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 from gate_world import ARM, HOME
-from told import PERIOD_S, REST, arm_at, turned
+from told import PERIOD_S, REST, arm_at, limits_of, turned
 
 from salus_ros.intervention.follower import MotionLimits
-from salus_ros.intervention.motion import ArmMotion
+from salus_ros.intervention.motion import ArmMotion, EntryRules
 from salus_ros.intervention.path import JointPath, spline
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.types import Floats
@@ -62,6 +62,12 @@ def test_an_arm_that_is_placed_has_time_to_come_there_and_then_stands() -> None:
     motion.advance(1.0)
     assert motion.rest_in_s == 0.0
     assert motion.trajectory().time_from_start_s == pytest.approx([LEAD_S])
+
+
+def test_an_arm_that_has_only_been_taken_up_has_followed_nothing() -> None:
+    settings = GateSettings()
+    motion = ArmMotion(HOME, MotionLimits.of(ARM, settings), limits_of(settings), EntryRules.of(settings))
+    assert (motion.advanced_s, motion.speed, motion.standing) == (0.0, 0.0, False)
 
 
 def test_an_arm_that_holds_is_neither_followed_nor_stopped() -> None:
@@ -148,6 +154,8 @@ def test_a_path_is_entered_from_as_far_as_blending_reaches(joint: int) -> None:
         assert arm_at(far).enter(path(0.0), 0.1, 1.0).objection == (
             "it lies 0.130 rad from where the arm is commanded to be"
         )
+    exactly = arm_at(HOME, GateSettings(blend_rad=0.0625))
+    assert exactly.enter(path(0.0, start=turned(0, 0.0625)), 0.1, 1.0).entered
     exactly = arm_at(HOME, GateSettings(blend_rad=0.0625))
     assert exactly.enter(path(0.0, start=HOME * 0), 0.1, 1.0).objection
     zero = arm_at(np.zeros(7), GateSettings(blend_rad=0.0625, workspace_upper_m=(2.0, 2.0, 2.0)))

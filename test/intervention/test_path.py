@@ -160,22 +160,52 @@ def test_a_smoother_path_is_preferred_to_one_nearer_to_its_points() -> None:
 
 def test_almost_equal_steps_count_as_equal_and_uneven_ones_are_made_equal() -> None:
     points = HOME + np.outer(TIMES, np.full(7, 0.3))
-    jitter = TIMES + 5e-7 * (-1.0) ** np.arange(16)
+    jitter = TIMES + 2e-7 * (-1.0) ** np.arange(16)
     assert spline(jitter, points, TOLERANCE).at(TIMES)[0] == pytest.approx(points, abs=1e-5)
-    uneven = np.array([0.0, 0.1, 0.3, 0.35])
-    path = spline(uneven, HOME + np.outer(uneven, np.full(7, 0.3)), TOLERANCE)
-    assert (path.start_s, path.end_s) == (0.0, 0.35)
-    at = np.linspace(0.0, 0.35, 50)
-    assert path.at(at)[0] == pytest.approx(HOME + np.outer(at, np.full(7, 0.3)), abs=1e-9)
-    assert path.at(at)[1] == pytest.approx(np.full((50, 7), 0.3), abs=1e-9)
+    for begin_s, steps_s in ((0.0, [0.0, 0.1, 0.3, 0.35]), (1.0, [0.0, 0.1, 0.25, 0.35])):
+        uneven = begin_s + np.array(steps_s)
+        path = spline(uneven, HOME + np.outer(uneven, np.full(7, 0.3)), TOLERANCE)
+        assert (path.start_s, path.end_s) == (begin_s, begin_s + 0.35)
+        at = np.linspace(begin_s, begin_s + 0.35, 50)
+        assert path.at(at)[0] == pytest.approx(HOME + np.outer(at, np.full(7, 0.3)), abs=1e-9)
+        assert path.at(at)[1] == pytest.approx(np.full((50, 7), 0.3), abs=1e-9)
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 2e-7])
+def test_equal_steps_are_taken_as_they_are_however_short(jitter_s: float) -> None:
+    times = 0.002 * np.arange(31)
+    points = HOME + 0.01 * np.sin(300.0 * times)[:, None]
+    path = spline(times + jitter_s * (-1.0) ** np.arange(31), points, 1e-3)
+    assert np.abs(path.at(times)[0] - points).max() <= 1.05e-3
+
+
+def test_uneven_steps_are_made_as_short_as_the_shortest_of_them() -> None:
+    times = np.array([*0.01 * np.arange(11), 0.6])
+    points = HOME + 0.03 * (np.arange(12) == 5)[:, None]
+    assert np.abs(spline(times, points, 5e-3).at(times)[0] - points).max() <= 5e-3
+
+
+@pytest.mark.parametrize("jump_rad", [0.02, 0.03, 0.04, 0.05, 0.1])
+def test_a_jump_in_the_last_milliseconds_is_followed_within_the_tolerance_or_not_at_all(
+    jump_rad: float,
+) -> None:
+    times = np.array([0.0, 0.1, 0.19875, 0.2])
+    points = HOME + jump_rad * np.outer([0, 0, 0, 1], np.ones(7))
+    at = np.linspace(0.0, 0.2, 1601)
+    try:
+        path = spline(times, points, TOLERANCE)
+    except PathError:
+        assert jump_rad > TOLERANCE
+        return
+    assert np.abs(path.at(at)[0] - polyline(times, points, at)).max() <= TOLERANCE * 1.05
 
 
 def test_steps_too_uneven_for_the_points_allowed_are_refused_and_tiny_ones_are_not_taken_as_they_are() -> (
     None
 ):
-    times = np.array([0.0, 0.01, 0.5])
+    times = 0.25 + np.array([0.0, 0.01, 0.5])
     points = np.tile(HOME, (3, 1))
-    assert spline(times, points, TOLERANCE, points_max=51).end_s == 0.5
+    assert spline(times, points, TOLERANCE, points_max=51).end_s == 0.75
     with pytest.raises(PathError) as refused:
         spline(times, points, TOLERANCE, points_max=50)
     assert str(refused.value) == "its uneven steps need 51 points, expected at most 50"

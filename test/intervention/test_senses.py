@@ -161,6 +161,34 @@ def test_without_a_sound_clock_nothing_is_activated() -> None:
     assert told.senses.missing(told.now_s) == "the ROS clock is not sound"
 
 
+def test_an_activation_waits_for_joint_states_from_after_the_first_of_its_requests() -> None:
+    told = Told()
+    ask, why = RequestKind.ACTIVATE, "not fresh: joint states newer than the request"
+
+    def asks(*requests: RequestKind, **inputs: object) -> str:
+        told.tick(0.01, *requests, **inputs)
+        return told.senses.missing(told.now_s)
+
+    heard = {"robot": told.robot(), "plan": told.plan(), "prediction": told.foreseen()}
+    assert asks(ask, **heard) == why
+    assert asks(ask) == why
+    newer = told.robot(age_s=-0.03)
+    assert asks(ask, robot=newer) == "", "the request that was repeated counted as a new one"
+    assert asks(RequestKind.BUTTON_RELEASED) == "", "nobody asks"
+    assert asks(ask, robot=newer) == why, "stamped ahead of the clock, but known when it was asked for"
+    assert asks(ask, robot=told.robot(age_s=-0.04)) == ""
+
+
+def test_after_a_clock_jump_an_activation_asked_for_before_it_is_asked_for_anew() -> None:
+    told = Told().all_fresh()
+    told.tick(0.01, RequestKind.ACTIVATE)
+    told.ros_s -= 500.0
+    told.tick(0.01, RequestKind.ACTIVATE, robot=told.robot())
+    inputs = {"robot": told.robot(), "plan": told.plan(), "prediction": told.foreseen()}
+    told.tick(0.01, RequestKind.ACTIVATE, **inputs)
+    assert told.senses.missing(told.now_s) == ""
+
+
 # Standing
 
 
@@ -299,6 +327,15 @@ def test_with_a_monitor_its_predictions_are_weighed() -> None:
     told = Told()
     told.tick(0.01, prediction=prediction(told.ros_s, collision=1.0))
     assert Trigger(Mode.PROTECTIVE_STOP, Cause.FORESEEN_COLLISION) in told.senses.risk.verdict.triggers
+
+
+def test_the_grace_of_a_foreseen_miss_counts_in_the_time_of_the_gate() -> None:
+    told = Told(replan_grace_s=0.125, replan_persistence=1)
+    told.senses.risk.reset(told.now_s)
+    for step_s, acted_on in ((0.12, False), (0.01, True)):
+        told.tick(step_s, prediction=prediction(told.ros_s, miss=1.0))
+        found = told.senses.risk.verdict.triggers
+        assert (Trigger(Mode.REPLAN, Cause.FORESEEN_MISS) in found) is acted_on, step_s
 
 
 # Plans

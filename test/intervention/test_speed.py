@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_world import HOME
+from gate_world import ARM, HOME
 from told import REST, turned
 
 from salus_ros.intervention.follower import Follower, MotionLimits, SpeedLimits
 from salus_ros.intervention.path import JointPath, spline
+from salus_ros.intervention.settings import GateSettings
 from salus_ros.intervention.stop import SpeedProfile
 
 DT, LEAD_S = 0.01, 0.03
@@ -43,6 +44,16 @@ def allowed(path: JointPath, at_s: float, limits: MotionLimits = LIMITS) -> floa
 
 
 # The limits of the speed
+
+
+def test_commands_may_ask_for_the_shares_of_the_arms_limits_that_are_set() -> None:
+    numbers = {"braking_share": 0.375, "braking_rate_max_s": 11.0, "speeding_up_rate_s": 3.0}
+    times = {"period_s": 0.02, "lead_s": 0.05}
+    settings = GateSettings(velocity_fraction=0.5, acceleration_fraction=0.25, **numbers, **times)
+    limits = MotionLimits.of(ARM, settings)
+    assert limits.velocity_rad_s == pytest.approx(ARM.velocity_limit_rad_s / 2)
+    assert limits.acceleration_rad_s2 == pytest.approx(ARM.acceleration_limit_rad_s2 / 4)
+    assert {name: getattr(limits, name) for name in (*numbers, *times)} == {**numbers, **times}
 
 
 @pytest.mark.parametrize(
@@ -156,6 +167,7 @@ def test_it_begins_at_the_beginning_at_rest_or_at_the_speed_given() -> None:
         (1.0, LIMITS, [0.02, 0.04, 0.06, 0.08]),
         (0.05, LIMITS, [0.02, 0.04, 0.05, 0.05]),
         (0.9, replace(LIMITS, speeding_up_rate_s=15.0), [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 0.9]),
+        (2.0, replace(LIMITS, speeding_up_rate_s=15.0), [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.0]),
         # 0.5 rad/s^2 can change the speed of a path of 0.5 rad/s by 1/s.
         (1.0, replace(LIMITS, acceleration_rad_s2=np.full(7, 0.5)), [0.01, 0.02, 0.03]),
         (0.0, LIMITS, [0.0, 0.0]),
@@ -201,7 +213,7 @@ def test_before_a_slow_place_and_before_its_end_it_slows_in_time() -> None:
         follower.follow(1.0)
         follower.advance(DT)
     assert follower.ended
-    assert follower.path_time_s == pytest.approx(1.0, abs=0.01)
+    assert follower.path_time_s == pytest.approx(1.0, abs=2e-4), "it stops before its end"
     follower.follow(1.0)
     assert follower.standing
 
@@ -246,7 +258,7 @@ def test_the_speed_changes_as_fast_as_the_limits_allow_at_its_place(at_s: float,
     follower.path_time_s, follower.speed = at_s, 0.25
     follower.follow(1.0)
     follower.advance(DT)
-    assert follower.speed == pytest.approx(0.25 + rate_s * DT, rel=2e-3)
+    assert (follower.speed - 0.25) / DT == pytest.approx(rate_s, rel=2e-3)
 
 
 def test_a_stop_in_hand_goes_on_and_following_again_takes_it_up() -> None:
@@ -326,6 +338,13 @@ def test_a_path_has_ended_when_less_than_a_hundredth_of_a_second_is_left() -> No
     for at_s, ended in ((0.5, False), (0.9899, False), (0.9901, True), (1.0, True)):
         follower.path_time_s = at_s
         assert follower.ended is ended
+
+
+def test_a_rounding_beyond_its_end_a_path_is_stopped_on() -> None:
+    follower = Follower(line(0.5, 1.0), LIMITS, 0.5)
+    follower.path_time_s = math.nextafter(1.0, 2.0)
+    follower.follow(1.0)
+    assert follower.rest_in_s == pytest.approx(LEAD_S)
 
 
 # What is sent

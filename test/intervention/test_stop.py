@@ -127,6 +127,32 @@ def test_braking_takes_no_longer_than_it_must(rate_s: float, time_s: float) -> N
         assert profile.at(float(elapsed_s))[1] == pytest.approx(1.0 - elapsed_s / time_s, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("time_s", "points"), [(0.55, 8), (0.65, 22), (1.0, 34), (1.9, 64), (4.0, 64)], ids=str
+)
+def test_a_long_stop_has_points_near_one_another_up_to_as_many_as_a_message_may_have(
+    time_s: float, points: int
+) -> None:
+    grid = np.linspace(0.0, 5.0, 501)
+    profile = brake(0.2, 1.0, grid, 2.0 / time_s * grid, 0.03)
+    assert np.diff(profile.time_s) == pytest.approx(np.full(points, time_s / points))
+    assert profile.path_time_s[-1] == pytest.approx(0.2 + 0.5 * time_s)
+    assert (profile.path_time_s[0], profile.speed[0], profile.speed[-1]) == (0.2, 1.0, 0.0)
+
+
+def test_a_stop_of_an_arm_of_low_accelerations_keeps_to_its_braking_limits() -> None:
+    """At every curve of the path only a third of the rate is left to brake with."""
+    grid = np.linspace(0.0, 2.0, 401)
+    rate = 0.5 + 0.25 * np.cos(2.0 * np.pi * grid / 0.4)
+    braking = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) * np.diff(grid))])
+    profile = brake(0.1, 1.0, grid, braking, 0.03)
+    at_s = np.linspace(0.0, profile.time_s[-1], 2000)
+    places, speeds = np.array([profile.at(float(t)) for t in at_s]).T
+    brakes = -np.diff(speeds) / np.diff(at_s)
+    taken = (brakes / np.interp(places[:-1], grid, rate)).max()
+    assert taken < 1.25, f"it brakes {taken:.2f} times as hard as the path allows"
+
+
 def test_what_is_left_of_a_move_is_its_end_alone_when_nothing_lies_before_it() -> None:
     fast = np.full(7, 0.5)
     assert len(RestMove(HOME, fast, HOME + 0.1, 0.5).trajectory_from(0.25, 0.25).time_from_start_s) == 1

@@ -220,7 +220,10 @@ def main() -> int:
     before: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
     score = {name: row for name, row in before.items() if name in found and row["version"] == version(name)}
     for name in arguments.files or [name for name in found if name not in score]:
-        score[name] = {"version": version(name), **mutate(name, folder, tools, arguments.children, arguments.draw)}
+        score[name] = {
+            "version": version(name),
+            **mutate(name, folder, tools, arguments.children, arguments.draw),
+        }
         print(f"{name}: {score[name]['killed']} of {score[name]['mutants']} killed", flush=True)
         result_path.write_text(json.dumps(score, indent=1) + "\n")
         publish(score, found)
