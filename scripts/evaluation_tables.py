@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from salus_ros.evaluation.statistics import clopper_pearson
+from salus_ros.evaluation.statistics import clopper_pearson, promised_rates
 
 OURS, SUCCESSES_ONLY = "SALUS", "SALUS, successes only"
 CHOSEN_BEFORE = ("ours", "another seed", "another setting")
@@ -83,9 +83,15 @@ def targets(found: dict[str, Any]) -> str:
         value = alone["episode_alarms"][0][key] if alone else None
         rows.append(_row(name, f">= {least}", _value(value), least))
     rows.append(_lead_times({kind: events["lead_time_median_s"] for kind, events in by_type.items()}, 0.35))
-    inside = alarms["value"] is not None and alarms["low"] <= alpha <= alarms["high"]
-    verdict = "promised rate inside the interval" if inside else "promised rate outside the interval"
-    rows.append(f"| false alarms per success at alpha {alpha:g} | {alpha:g} | {_shown(alarms)} | {verdict} |")
+    promised = promised_rates(
+        alpha, found["calibration_successes_of_ours"], seen["episodes"] - seen["failures"]
+    )
+    kept = alarms["value"] is not None and promised[0] <= alarms["value"] <= promised[1]
+    rows.append(
+        f"| false alarms per success at alpha {alpha:g} | {promised[0]:.2f} to {promised[1]:.2f}, what a "
+        f"calibration on {found['calibration_successes_of_ours']} successes promises | {_shown(alarms)} | "
+        f"{'met' if kept else 'missed'} |"
+    )
     if "alarms_per_hour_as_deployed" in ours:
         hourly = ours["alarms_per_hour_as_deployed"], ours["false_alarms_per_hour_as_deployed"]
         shown = "{}, {} of them false".format(*("–" if n is None else f"{n:.0f}" for n in hourly))

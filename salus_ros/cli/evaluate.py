@@ -148,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
         "mixture": [Store.open(path).settings.mixture for path in [*args.data, *args.unseen]],
         "settings": settings.model_dump(),
         "alpha_of_ours": checkpoint.alpha,
+        "calibration_successes_of_ours": checkpoint.report.get("calibration_successes"),
         **as_json(findings),
     }
     replace_file(args.output / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import beta, binomtest
+from scipy.stats import beta, betabinom, binomtest
 
 from salus_ros.errors import SalusError
 from salus_ros.types import Floats
@@ -49,6 +50,27 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
     high = 1.0 if successes == trials else float(beta.ppf(1.0 - tail, successes + 1, trials - successes))
     return Estimate(successes / trials, low, high)
+
+
+def promised_rates(
+    alpha: float, calibrated_on: int, judged: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Lowest and highest share of false alarms that a conformal threshold lets one expect.
+
+    ``alpha`` is a promise about the mean over calibrations. The rate of a single one on n successes is
+    Beta(n + 1 - rank, rank), and what is counted in a finite number of further successes is beta-binomial
+    (Vovk 2012, proposition 2a; Angelopoulos and Bates 2023, section 3.2).
+
+    Args:
+        alpha: false alarms per success that were asked for.
+        calibrated_on: n, successes that set the threshold, enough of them for ``alpha``.
+        judged: further successes in which false alarms are counted.
+        confidence: share of all calibrations and countings that the interval holds.
+    """
+    rank = math.ceil((calibrated_on + 1) * (1.0 - alpha) - 1e-9)
+    counted = betabinom(judged, calibrated_on + 1 - rank, rank)
+    low, high = counted.ppf([(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return float(low / judged), float(high / judged)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -126,6 +126,7 @@ def evaluated(*others: dict[str, Any]) -> dict[str, Any]:
         "hashes": {"data": "d"},
         "manifest": {"monitor": "m"},
         "alpha_of_ours": 0.05,
+        "calibration_successes_of_ours": 19,
         "tests": {"test-seen": test, "test-unseen": test},
     }
 
@@ -135,6 +136,19 @@ def test_an_alarm_counts_for_onsets_of_its_own_type_in_the_targets(scripts: Any)
     assert "| precision of the alarms, each of its type | >= 0.80 | 0.50 | missed |" in text
     assert "| recall of the alarms, each of its type | >= 0.85 | 0.40 | missed |" in text
     assert "collision 0.35, drop 0.30, miss – | met for collision only |" in text
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.05, "met"), (0.4, "missed")])
+def test_false_alarms_are_held_against_what_that_many_calibration_episodes_promise(
+    scripts: Any, rate: float, verdict: str
+) -> None:
+    found = evaluated()
+    found["tests"]["test-seen"]["detectors"][0]["false_alarm_rate_as_deployed"] = estimate(rate, 0.0, 1.0)
+    (row,) = (
+        line for line in scripts.evaluation_tables.targets(found).splitlines() if "false alarms per" in line
+    )
+    assert "0.00 to 0.33, what a calibration on 19 successes promises" in row
+    assert row.endswith(f"| {verdict} |"), row
 
 
 @pytest.mark.parametrize(

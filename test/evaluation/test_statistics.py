@@ -8,6 +8,7 @@ from salus_ros.evaluation.statistics import (
     mcnemar,
     median_ratio,
     paired_difference,
+    promised_rates,
     relative_change,
 )
 
@@ -33,6 +34,16 @@ def test_a_rate_without_trials_is_unknown_rather_than_zero() -> None:
 def test_more_successes_than_trials_is_refused() -> None:
     with pytest.raises(SalusError, match="3 successes of 2 trials"):
         clopper_pearson(3, 2)
+
+
+def test_a_conformal_threshold_promises_what_many_calibrations_do() -> None:
+    """Uniform scores of successes, thresholds of rank 48 of 49 of them (alpha 0.05), 200 more counted."""
+    rng = np.random.default_rng(0)
+    thresholds = np.sort(rng.random((4000, 49)), axis=1)[:, 47]
+    rates = (rng.random((4000, 200)) > thresholds[:, None]).mean(axis=1)
+    low, high = promised_rates(0.05, 49, 200)
+    assert 0.945 < ((rates >= low) & (rates <= high)).mean() < 0.98
+    assert (rates < low).mean() < 0.03 and (rates > high).mean() < 0.03
 
 
 def test_mcnemar_counts_discordant_pairs_like_coin_flips() -> None:
