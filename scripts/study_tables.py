@@ -94,6 +94,18 @@ def live(found: Found) -> str:
     return "\n".join([*lines, "", _run(found)])
 
 
+def live_in_short(found: Found) -> str:
+    """One sentence: success on the ROS graph beside that of the same seeds in one process."""
+    rates = {arm: _percent(figures["success"]) for arm, figures in found["arms"].items()}
+    seeds = found["arms"]["none"]["episodes"]
+    return (
+        "All of this in one process. On the ROS graph, in real time, with the simulator and all nodes on two "
+        f"cores, success on {seeds} of these seeds is {rates['none-live']} without SALUS and "
+        f"{rates['salus-live']} with it, as against {rates['none']} and {rates['salus']} in one process: "
+        "[why](docs/results.md#on-the-ros-graph)."
+    )
+
+
 def _arms(found: Found) -> list[str]:
     lines = [
         "| arm | success | against none | McNemar p | collisions | drops | misses | any of them | "

@@ -57,7 +57,9 @@ def sections() -> Iterator[tuple[Path, str, str]]:
     if evaluation:
         yield ROOT / "docs/monitor.md", "outside", evaluation_tables.outside(evaluation)
     if found := _kept("study"):
-        yield readme, "headline", study_tables.headline(found)
+        in_time = _kept("live")
+        short = f"\n\n{study_tables.live_in_short(in_time)}" if in_time else ""
+        yield readme, "headline", f"{study_tables.headline(found)}{short}"
     if found := _kept("members"):
         yield ensemble, "members", policy_tables.members(found)
     benches = sorted((ROOT / "docs").glob("bench-policy*.json"))

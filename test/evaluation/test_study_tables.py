@@ -108,3 +108,10 @@ def test_the_graph_is_shown_beside_one_process(make_episode: Make, tables: Any) 
     assert rows[2].startswith("| none | 50 % (34 to 66) | 45 % (29 to 62) | −5.0 points")
     assert rows[3].startswith("| salus | 95 % (83 to 99) | 90 % (76 to 97) | −5.0 points")
     assert rows[4].startswith("| salus against none | +45.0 points")
+
+
+def test_the_headline_says_what_came_of_it_in_real_time(make_episode: Make, tables: Any) -> None:
+    arms = {"none": 20, "salus": 2, "none-live": 20, "salus-live": 10}
+    text = tables.live_in_short(_found(make_episode, arms))
+    assert "success on 40 of these seeds is 50 % (34 to 66) without SALUS and 75 % (59 to 87) with it" in text
+    assert "as against 50 % (34 to 66) and 95 % (83 to 99) in one process" in text

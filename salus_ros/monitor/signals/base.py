@@ -64,9 +64,9 @@ def families() -> tuple[Family, ...]:
 
 
 LEFT_OUT: Final = ("latent",)
-"""Families that training leaves out unless they are asked for. In the ablation of docs/results.md the monitor
-separated better without the policy's latent, on unseen tasks most of all; and nothing else ties a monitor so
-closely to one policy."""
+"""Families that training leaves out unless they are asked for. With an earlier policy the monitor separated
+better without the policy's latent, on unseen tasks most of all; with the shipped one (docs/results.md) it
+makes hardly a difference. And nothing else ties a monitor so closely to one policy."""
 
 
 class SignalSet:
