@@ -36,6 +36,12 @@ class InterventionNodeSettings(GateSettings):
         le=99,
         description="SCHED_FIFO priority of the process from its configuration on; 0 leaves it as it is.",
     )
+    stamp_commands: bool = Field(
+        False,
+        description="Stamp each command with the time that it was computed for, so that the path is not "
+        "shifted by what a command takes on its way; for a controller that shares the gate's clock. Off: "
+        "zero, which begins on reception.",
+    )
     stop_services: tuple[str, ...] = Field(
         (qos.DRIVER_STOP,),
         description="Trigger services of the driver to call when another node commands the arm, because "

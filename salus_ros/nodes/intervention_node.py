@@ -79,6 +79,8 @@ class InterventionNode(ManagedNode):
         self._gate = self._new_gate()
         self._counts: Counter[str] = Counter()
         self._decision: Decision | None = None
+        self._now_s = math.nan
+        """ROS time of the decision; nan without a clock."""
         self._published: tuple[Any, ...] = ()
         self._seconds_in = dict.fromkeys(Mode, 0.0)
         self._last_tick_s = time.monotonic()
@@ -259,7 +261,8 @@ class InterventionNode(ManagedNode):
         """One update of the gate; returns the answer to the first request."""
         self.poll()
         ros_time_s = self.get_clock().now().nanoseconds * 1e-9
-        inputs = self._incoming.take(ros_time_s if ros_time_s > 0.0 else math.nan, requests)
+        self._now_s = ros_time_s if ros_time_s > 0.0 else math.nan
+        inputs = self._incoming.take(self._now_s, requests)
         decision = self._gate.update(time.monotonic(), inputs)
         before, self._decision = self._decision, decision
         self._act(decision)
@@ -269,7 +272,10 @@ class InterventionNode(ManagedNode):
     def _act(self, decision: Decision) -> None:
         """Commands first."""
         if decision.command is not None:
-            self._arm_publisher.publish(trajectory_to_message(decision.command, self._robot.arm.joint_names))
+            stamp_s = self._now_s if self._settings.stamp_commands else None
+            self._arm_publisher.publish(
+                trajectory_to_message(decision.command, self._robot.arm.joint_names, stamp_s=stamp_s)
+            )
         if decision.gripper_opening_m is not None:
             self._gripper_publisher.publish(
                 gripper_to_message(decision.gripper_opening_m, self._robot.finger_joints)

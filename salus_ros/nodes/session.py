@@ -96,7 +96,10 @@ class LiveSession:
         graph.start("monitor", simulated | {"monitor": self._monitor})
         latch = {"latch_file": self._bag.parent / "latch"}
         graph.start("deadman", simulated)  # before the gate, so that it ends after it
-        graph.start("intervention", simulated | SHARED_CORES | self._gate | latch)
+        stamped = {
+            "stamp_commands": True
+        }  # one clock for all, and messages that take their time on busy cores
+        graph.start("intervention", simulated | SHARED_CORES | stamped | self._gate | latch)
         if self._console_port is not None:
             graph.start("console", {"port": self._console_port})
         graph.listen(qos.INTERVENTION_STATE, InterventionState, keep=1, on_message=self._hear_state)

@@ -117,10 +117,7 @@ class SimNode(GuardedNode):
         self._reset(self._settings.seed, self._settings.task, self._settings.disturbance)
         self._render()
         self._pacer = Pacer(CONTROL_PERIOD_S, self._settings.real_time_factor, time.monotonic())
-        factor = self._settings.real_time_factor
-        self.create_steady_timer(
-            min(CONTROL_PERIOD_S, CONTROL_PERIOD_S / factor) if factor else 0.0, self._tick
-        )
+        self.create_steady_timer(self._pacer.wait_s, self._tick)
 
     # Time
 
@@ -132,7 +129,7 @@ class SimNode(GuardedNode):
 
     def _tick(self) -> None:
         slips = self._pacer.slips
-        for _ in range(self._pacer.due(time.monotonic())):
+        if self._pacer.due(time.monotonic()):
             self._step()
         if self._pacer.slips > slips:
             self.log_throttled(

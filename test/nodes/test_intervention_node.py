@@ -36,7 +36,7 @@ from salus_msgs.srv import ResolveAssistance
 from salus_ros.errors import SalusError
 from salus_ros.nodes import qos
 from salus_ros.nodes.conversions import policy_output_to_message
-from salus_ros.nodes.driver_messages import robot_state_to_message
+from salus_ros.nodes.driver_messages import robot_state_to_message, stamp_from_message
 from salus_ros.types import Mode
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
@@ -134,6 +134,21 @@ def test_commands_stay_inside_the_joint_limits_and_end_in_rest(around: Surroundi
         positions = np.array([point.positions for point in message.points])
         assert (ARM.position_lower_rad <= positions).all() and (positions <= ARM.position_upper_rad).all()
         assert not any(message.points[-1].velocities), "a command does not end in rest"
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_commands_begin_on_reception_or_at_the_time_they_were_computed_for(
+    tmp_path: Path, stamped: bool
+) -> None:
+    with surroundings(tmp_path, next(DOMAIN), stamp_commands=stamped) as around:
+        around.activate()
+        until_moving(around)
+        sent = [stamp_from_message(message.header.stamp) for message in around.commands.messages]
+        if not stamped:
+            assert set(sent) == {0.0}
+            return
+        assert all(after > before for before, after in itertools.pairwise(sent))
+        assert 0.0 < around.ros_s - sent[-1] < 1.0, "not of the clock"
 
 
 def test_the_latch_survives_a_kill(around: Surroundings) -> None:
