@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import beta, betabinom, binomtest
 
 from salus_ros.errors import SalusError
+from salus_ros.monitor.calibration import conformal_rank
 from salus_ros.types import Floats
 
 CONFIDENCE = 0.95
@@ -67,7 +67,7 @@ def promised_rates(
         judged: further successes in which false alarms are counted.
         confidence: share of all calibrations and countings that the interval holds.
     """
-    rank = math.ceil((calibrated_on + 1) * (1.0 - alpha) - 1e-9)
+    rank = conformal_rank(calibrated_on, alpha)
     counted = betabinom(judged, calibrated_on + 1 - rank, rank)
     low, high = counted.ppf([(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
     return float(low / judged), float(high / judged)

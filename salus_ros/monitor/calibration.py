@@ -71,14 +71,18 @@ def _offset_only(z: Floats, y: Floats, w: Floats) -> float:
     return (low + high) / 2.0
 
 
+def conformal_rank(count: int, alpha: float) -> int:
+    """Rank ceil((n + 1) (1 - alpha)), among n, of a score that a fresh one exceeds with ``alpha`` at most."""
+    return math.ceil((count + 1) * (1.0 - alpha) - 1e-9)
+
+
 def conformal_quantile(scores: Floats, alpha: float) -> float:
     """Score that a fresh, exchangeable one exceeds with probability ``alpha`` at most.
 
-    The score of rank ceil((n + 1) (1 - alpha)) of n; infinite when the rank exceeds n.
+    The score of that rank; infinite when the rank exceeds n.
     """
-    n = len(scores)
-    rank = math.ceil((n + 1) * (1.0 - alpha) - 1e-9)
-    return float(np.sort(scores)[rank - 1]) if rank <= n else math.inf
+    rank = conformal_rank(len(scores), alpha)
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
 
 
 def needed_episodes(alpha: float) -> int:
