@@ -63,6 +63,11 @@ ARGUMENTS = [
     of_the_files(
         "shadow_mode", "Mute learned risk, but publish what it would have done", choices=["true", "false"]
     ),
+    of_the_files(
+        "stamp_commands",
+        "Stamp each command with its time, for a controller on the gate's clock",
+        choices=["true", "false"],
+    ),
     switch("activate_gate", False, "Let the arm move as soon as everything is up, without a person's word."),
     switch("record", False, "Record a bag."),
     of_the_files("bag", "Folder of the bag, else runs/bag_<date and time>"),
@@ -103,7 +108,7 @@ def describe(context: LaunchContext) -> list:
     deadman_s = needed_by_deadman_s(node_parameters(files, "deadman_node", where))
     gate = lifecycle(
         "intervention_node",
-        {"shadow_mode": is_on(context, "shadow_mode")} if value(context, "shadow_mode") else {},
+        {name: is_on(context, name) for name in given(context, "shadow_mode", "stamp_commands")},
         on_exit=ends_launch("the gate has ended", after_s=deadman_s),
     )
     alone = node_parameters(files, "intervention_node", where).get("monitor") == "absent"

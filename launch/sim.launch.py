@@ -34,6 +34,7 @@ ARGUMENTS = [
     of_the_files("disturbance", "Disturbance of the first episode"),
     of_the_files("real_time_factor", "Simulated time per wall time, 0.0 for as fast as possible"),
     switch("activate_gate", True, "Let the simulated arm move as soon as everything is up."),
+    switch("stamp_commands", True, "Keep the arm's path in place on busy cores: all share one clock."),
     enclaves_argument(),
 ]
 
@@ -76,7 +77,7 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(str(SHARE / "launch" / "salus.launch.py")),
         launch_arguments={
             "use_sim_time": "true",
-            "activate_gate": LaunchConfiguration("activate_gate"),
+            **{name: LaunchConfiguration(name) for name in ("activate_gate", "stamp_commands")},
         }.items(),
     )
     return LaunchDescription([local_by_default(), *ARGUMENTS, checked(check), salus, checked(simulator)])

@@ -245,7 +245,9 @@ def test_a_nodes_parameters_reach_it_in_every_namespace(where: str, monkeypatch:
         assert given, f"{node} has no section in {files}"
         found = {name: list(v) if isinstance(v, (tuple, list)) else v for name, v in parameters.items()}
         assert found.items() >= {**given, **({"shadow_mode": True} if "shadow_mode" in given else {})}.items()
-    assert as_ros_reads(started["intervention_node"])[1]["velocity_fraction"] == 0.5
+    parameters = as_ros_reads(started["intervention_node"])[1]
+    assert parameters["velocity_fraction"] == 0.5
+    assert "stamp_commands" not in parameters, "an arm's controller may have a clock of its own"
 
 
 @pytest.mark.graph
@@ -265,13 +267,16 @@ def test_what_no_argument_says_is_as_the_parameter_files_say(
     _, started = failed(include("sim.launch.py", {"config_file": str(path), "record": "true"}))
     for node, given in said.items():
         assert as_ros_reads(started[node])[1].items() >= given.items(), node
+    assert as_ros_reads(started["intervention_node"])[1]["stamp_commands"] is True, "all share one clock"
 
     others = {"policy": "another", "device": "cpu", "monitor": "another", "shadow_mode": "false", "seed": "3"}
+    others["stamp_commands"] = "false"
     _, started = failed(include("sim.launch.py", {"config_file": str(path), **others}))
     parameters = {node: as_ros_reads(command)[1] for node, command in started.items()}
     assert parameters["policy_node"]["policy"] == "another?device=cpu"
     assert parameters["monitor_node"]["monitor"] == "another"
     assert parameters["intervention_node"]["shadow_mode"] is False
+    assert parameters["intervention_node"]["stamp_commands"] is False
     assert (parameters["sim_node"]["seed"], parameters["sim_node"]["task"]) == (3, "push")
 
 
