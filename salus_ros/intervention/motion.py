@@ -20,8 +20,7 @@ _ROUNDING_S: Final = 1e-6
 """Elapsed time is a sum of differences, which round otherwise at a large time than near zero; without this a
 rest may end a period later there."""
 _PLACING_S: Final = 0.3
-"""What a controller may take to come from where it holds the arm to where the arm is: gentle over the few
-hundredths of a radian that an arm sags or lags."""
+"""What a controller may take at least to come from where it holds the arm to where the arm is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +65,29 @@ class ArmMotion:
         self._entry = entry
         self.advanced_s = 0.0
         """Path time that the last :meth:`advance` was worth."""
+        self.position: Floats = position
+        """(J,) commanded now."""
+        self._placing = False
+        """Whether the controller may still be on its way to a place."""
         self.place(position)
 
     def place(self, position: Floats) -> None:
         """Take the arm to be here, at rest, whatever was commanded before: (J,), inside the limits.
 
-        What the controller holds is not known then, so it gets time to come here.
+        What the controller holds is not known then, so it gets time to come here, as much as it needs from
+        where it was commanded to be.
         """
-        self.position: Floats = position
-        """(J,) commanded now."""
-        self.velocity: Floats = np.zeros_like(position)
+        still = np.zeros_like(position)
+        limits = self._motion.velocity_rad_s, self._motion.acceleration_rad_s2
+        takes_s = rest_move(self.position, still, position, *limits, _PLACING_S).duration_s
+        if self._placing:
+            takes_s += self.rest_in_s
+        self._placing = True
+        self.position = position
+        self.velocity: Floats = still
         """(J,) commanded now."""
         self._follower: Follower | None = None
-        self._rest = RestMove(position, self.velocity, position, _PLACING_S)
+        self._rest = RestMove(position, still, position, takes_s)
         self._rest_elapsed_s = 0.0
 
     def advance(self, step_s: float) -> None:
@@ -169,7 +178,7 @@ class ArmMotion:
         follower = Follower(joined, self._motion, self.speed)
         if not follower.allows(self.speed):
             return Entry(False, speed=follower.entry_speed)
-        self._follower = follower
+        self._follower, self._placing = follower, False
         return Entry(True)
 
     def _derivatives(self, path: JointPath, entry_s: float) -> tuple[Floats, Floats]:
@@ -192,16 +201,20 @@ class ArmMotion:
 
     def rest_at(self, target: Floats) -> None:
         """Leave the path and come to rest at a place, as soon as the limits allow."""
+        target = self._limits.inside(target)
+        if self._placing and not self.standing:
+            self.place(target)
+            return
         self._rest = rest_move(
             self.position,
             self.velocity,
-            self._limits.inside(target),
+            target,
             self._motion.velocity_rad_s,
             self._motion.acceleration_rad_s2,
             self._motion.lead_s,
         )
         self._rest_elapsed_s = 0.0
-        self._follower = None
+        self._follower, self._placing = None, False
 
     def trajectory(self, *, every_corner: bool = False) -> JointTrajectory:
         """What the controller is sent; see :meth:`Follower.trajectory`."""

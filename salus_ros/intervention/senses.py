@@ -17,7 +17,7 @@ from salus_ros.intervention.report import InputReport
 from salus_ros.intervention.risk import RiskJudge
 from salus_ros.intervention.rules import FAULT_MODES, Trigger
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.intervention.tracking import JumpCheck, TrackingCheck
+from salus_ros.intervention.tracking import PlausibilityCheck, TrackingCheck
 from salus_ros.intervention.watchdogs import RosTime, Watchdogs
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import Cause, Floats, Mode, PolicyOutput, RobotState
@@ -54,7 +54,7 @@ class Senses:
                 _BUTTON: s.button_deadline_s,
             }
         )
-        self._jumps = JumpCheck(arm.velocity_limit_rad_s, s.jump_margin_rad)
+        self._plausibility = PlausibilityCheck(arm, s.jump_margin_rad)
         self.contact = ContactSense(
             arm,
             (s.contact_force_n, s.contact_persistence_s),
@@ -64,7 +64,10 @@ class Senses:
         self.tracking = TrackingCheck(s.tracking_window_s, s.period_s)
         self.risk = RiskJudge(s)
         self.robot: RobotState | None = None
-        """The newest valid joint state."""
+        """The newest valid joint state that was possible."""
+        self.doubted = False
+        """Whether joint states were impossible since the gate was armed. Until a person resets it, the arm is
+        not held where they say, which could drive it there."""
         self.plan: Plan | None = None
         """The newest valid plan."""
         self.details: dict[Cause, str] = {}
@@ -85,7 +88,8 @@ class Senses:
         """Watch from now on, and forget what was wrong before: at activation and after a reset."""
         self._armed = True
         self._watchdogs.arm(now_s)
-        self._jumps.reset()
+        self._plausibility.reset()
+        self.doubted = False
         self.contact.reset()
         self.tracking.reset()
         self.risk.reset()
@@ -152,6 +156,8 @@ class Senses:
             return f"not fresh: {', '.join(silent or names[:1])}"
         if not self.clock.sound:
             return "the ROS clock is not sound"
+        if self._impossible:
+            return f"{_ROBOT} are impossible: {self._impossible}"
         if self._asked_s is not None and self.robot.stamp_s <= self._asked_s:
             # Whoever asks may just have put the arm somewhere else.
             return f"not fresh: {_ROBOT} newer than the request"
@@ -236,7 +242,7 @@ class Senses:
             # Stamps from before the jump say nothing about what comes after it.
             self._robot_stamp_s = self._plan_stamp_s = self._prediction_stamp_s = -math.inf
             self._asked_s = None
-            self._jumps.reset()
+            self._plausibility.reset()
             self.tracking.reset()
             self.plan = None
         step = now_s - self._last_s
@@ -260,15 +266,18 @@ class Senses:
             why = f"{_ROBOT}: older than the ones before"
         if why:
             return why
-        if self._armed:
-            self._impossible = self._jumps.objection(state)
-            self.contact.feel(state)
-            self.tracking.measure(state.joint_position_rad)
         if state.stamp_s > self._robot_stamp_s or self.clock.step_s == 0.0:
             # Who repeats a stamp while the clock goes on repeats what it said: that is silence.
             self._watchdogs.hear(_ROBOT, now_s)
         self._robot_stamp_s = state.stamp_s
+        self._impossible = self._plausibility.objection(state)
+        if self._impossible:
+            self.doubted = True
+            return ""
         self.robot = state
+        if self._armed:
+            self.contact.feel(state)
+            self.tracking.measure(state.joint_position_rad)
         return ""
 
     def _take_plan(self, now_s: float, inputs: GateInputs) -> str:

@@ -285,8 +285,8 @@ class GateSettings(BaseModel):
     jump_margin_rad: float = Field(
         0.05,
         gt=0,
-        description="Joint states farther apart than the velocity limits allow, plus this, are "
-        "impossible [rad].",
+        description="Joint states that lie outside the position limits, or farther apart than the velocity "
+        "limits allow, by more than this are impossible [rad].",
     )
 
     @model_validator(mode="after")

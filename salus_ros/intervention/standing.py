@@ -77,7 +77,7 @@ class Standing:
             self._find(motion, now_s)
             return
         senses = self._senses
-        if at_measured and not senses.robot_silent(now_s):
+        if at_measured and not (senses.robot_silent(now_s) or senses.doubted):
             assert senses.measured is not None
             self._rest_at(motion, senses.measured)
             self._driven.clear()
@@ -125,9 +125,9 @@ class Standing:
         senses = self._senses
         if self._rest_since_s is None:
             self._rest_since_s = now_s
-        silent = senses.robot_silent(now_s) or senses.robot is None
+        unknown = senses.robot_silent(now_s) or senses.doubted or senses.robot is None
         waited = now_s - self._rest_since_s >= self._settings.settle_timeout_s
-        if silent:
+        if unknown:
             self.settled = waited
             return
         assert senses.measured is not None
@@ -144,7 +144,7 @@ class Standing:
 
     def _find(self, motion: ArmMotion, now_s: float) -> None:
         """Take up an arm that was lost, where it stands."""
-        if self._senses.clock.stands or self._senses.robot_silent(now_s):
+        if self._senses.clock.stands or self._senses.robot_silent(now_s) or self._senses.doubted:
             self._rest_since_s = None
             return
         if self._rest_since_s is None:

@@ -123,10 +123,13 @@ class RestMove:
     def trajectory_from(self, elapsed_s: float, first_s: float) -> JointTrajectory:
         """What is left of it after ``elapsed_s``: its first point ``first_s`` ahead, or its end alone.
 
-        A move that leads nowhere is its end alone: how the controller comes there is up to it.
+        Its end is enough once it is that near: the cubic to it is what is left of the move. A move that leads
+        nowhere is its end alone: how the controller comes there is up to it.
         """
         left = self.duration_s - elapsed_s
-        if left <= first_s or (self.start_rad is self.target_rad and not self.start_velocity_rad_s.any()):
+        if left < first_s + SOONEST_S or (
+            self.start_rad is self.target_rad and not self.start_velocity_rad_s.any()
+        ):
             still = np.zeros_like(self.target_rad)[None]
             due = np.array([rest_due_s(left, first_s)])
             return JointTrajectory(due, self.target_rad[None].copy(), still)

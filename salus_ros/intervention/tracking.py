@@ -1,4 +1,4 @@
-"""Whether the arm does what it is told: impossible jumps, following, progress."""
+"""Whether the arm does what it is told: possible joint states, following, progress."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ from collections import deque
 
 import numpy as np
 
+from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats, RobotState
 
 
-class JumpCheck:
-    """Joint states that no arm can reach in the time between them."""
+class PlausibilityCheck:
+    """Joint states where no arm can be, or that none can reach in the time between them."""
 
-    def __init__(self, velocity_limit_rad_s: Floats, margin_rad: float) -> None:
-        self._limit = velocity_limit_rad_s
-        self._margin = margin_rad
+    def __init__(self, arm: ArmModel, margin_rad: float) -> None:
+        self._arm = arm
+        self._margin_rad = margin_rad
         self._last: RobotState | None = None
 
     def reset(self) -> None:
-        """Take the next joint state as it is."""
+        """Take the next joint state without the one before."""
         self._last = None
 
     def objection(self, state: RobotState) -> str:
-        """Why this joint state is impossible after the one before; empty if it is not."""
+        """Why this joint state is impossible; empty if it is not."""
         last, self._last = self._last, state
+        position = state.joint_position_rad
+        outside = np.maximum(self._arm.position_lower_rad - position, position - self._arm.position_upper_rad)
+        worst = int(np.argmax(outside))
+        if outside[worst] > self._margin_rad:
+            return f"joint {worst + 1} at {position[worst]:.3f} rad lies outside its limits"
         if last is None:
             return ""
-        step = max(state.stamp_s - last.stamp_s, 0.0)
-        excess = (
-            np.abs(state.joint_position_rad - last.joint_position_rad) - self._limit * step - self._margin
-        )
+        step_s = max(state.stamp_s - last.stamp_s, 0.0)
+        moved = position - last.joint_position_rad
+        excess = np.abs(moved) - self._arm.velocity_limit_rad_s * step_s
         worst = int(np.argmax(excess))
-        if excess[worst] <= 0.0:
-            return ""
-        moved = state.joint_position_rad[worst] - last.joint_position_rad[worst]
-        return f"joint {worst + 1} moved {moved:.3f} rad in {step:.3f} s"
+        if excess[worst] > self._margin_rad:
+            return f"joint {worst + 1} moved {moved[worst]:.3f} rad in {step_s:.3f} s"
+        return ""
 
 
 class TrackingCheck:

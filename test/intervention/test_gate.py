@@ -12,7 +12,7 @@ from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Decision, Fault, GateInputs, RequestKind
 from salus_ros.intervention.latch import LatchRecord
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.types import Cause, Mode, PolicyOutput
+from salus_ros.types import Cause, Mode, PolicyOutput, RobotState
 
 FOLLOWING = (Mode.NOMINAL, Mode.SLOW_DOWN)
 REST_S = 0.35
@@ -201,6 +201,46 @@ def test_impossible_joint_states_latch() -> None:
     world = moving()
     world.change_robot = lambda state: replace(state, joint_position_rad=state.joint_position_rad + 1.0)
     assert world.step().state.cause == Cause.JOINT_STATE_INVALID
+
+
+@pytest.mark.parametrize("reading_rad", [1e9, 3.0, 1.5])
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_an_impossible_joint_state_does_not_move_the_arm_it_stops(reading_rad: float, goes_on: bool) -> None:
+    """Neither when it was the last one, nor when all that follow say the same."""
+    world = moving()
+
+    def lie(state: RobotState) -> RobotState:
+        position = state.joint_position_rad.copy()
+        position[5] = reading_rad
+        return replace(state, joint_position_rad=position)
+
+    world.change_robot = lie
+    world.step()
+    world.joints_on = goes_on
+    stopped, _ = world.controller.at(world.now_s)
+    time_to_rest(world)
+    world.run(3.0)
+    q, v = world.controller.at(world.now_s)
+    assert world.decision is not None
+    assert world.decision.state.mode == Mode.EMERGENCY_STOP
+    assert np.abs(q - stopped).max() < 0.1
+    assert np.abs(v).max() == 0.0
+    reset = world.step(RequestKind.RESET).answers[0]
+    assert reset.accepted == (goes_on and reading_rad < 4.0), reset.message
+
+
+def test_after_an_impossible_joint_state_a_reset_takes_the_arm_up_where_it_is_at_its_limits_at_most() -> None:
+    world = moving()
+    world.change_robot = lambda state: replace(state, joint_position_rad=state.joint_position_rad + 1.0)
+    world.step()
+    time_to_rest(world)
+    world.policy_on = False
+    world.until_accepted(RequestKind.RESET)
+    before, _ = world.controller.at(world.now_s)
+    world.run(3.0)
+    _, places, speeds = world.executed()
+    assert np.abs(places[-1] - before).max() > 0.5, "a person says that they are right"
+    assert (np.abs(speeds) <= ARM.velocity_limit_rad_s).all()
 
 
 def test_a_missed_period_is_counted_and_three_in_a_row_hold() -> None:

@@ -67,6 +67,7 @@ class HostileWorld(RuleBasedStateMachine):
         self.latched_rest_s = 0.0
         self.last_speed = 0.0
         self.before = Mode.INACTIVE
+        self.last_s = self.world.now_s
         original = self.world.gate.update
 
         def watched(now_s, inputs):  # type: ignore[no-untyped-def]
@@ -85,6 +86,7 @@ class HostileWorld(RuleBasedStateMachine):
         state, command = decision.state, decision.command
         accepted = {a.request.kind for a in decision.answers if a.accepted}
         q, v = world.controller.at(world.now_s)
+        passed_s, self.last_s = world.now_s - self.last_s, world.now_s
 
         if command is not None:
             self.check_limits(q0, v0, command)
@@ -93,7 +95,7 @@ class HostileWorld(RuleBasedStateMachine):
         if self.before == Mode.EMERGENCY_STOP != state.mode:
             assert RequestKind.RESET in accepted, f"left the emergency stop by {requests}"
         if state.mode == Mode.EMERGENCY_STOP:
-            self.latched_rest_s += PERIOD_S
+            self.latched_rest_s += passed_s
             if self.latched_rest_s > REST_S + SETTINGS.settle_timeout_s:
                 assert np.abs(v).max() < 0.02, "the command moves in an emergency stop"
         else:
@@ -110,7 +112,7 @@ class HostileWorld(RuleBasedStateMachine):
             assert plan is not None
             assert plan.output.stamp_s > self.bar_s, "a plan older than the standstill moved the arm"
         for name in self.silent_s:
-            self.silent_s[name] = 0.0 if getattr(world, name) else self.silent_s[name] + PERIOD_S
+            self.silent_s[name] = 0.0 if getattr(world, name) else self.silent_s[name] + passed_s
         if self.silent_s["policy_on"] > 0.3 + world.delay_s + REST_S + SETTINGS.settle_timeout_s + 0.2:
             assert state.mode not in FOLLOWING, "followed a silent policy"
         if self.silent_s["joints_on"] > 0.06 and state.mode != Mode.INACTIVE:
@@ -276,6 +278,15 @@ class HostileWorld(RuleBasedStateMachine):
 
         self.world.change_robot = spoil
         self.tick()
+        self.world.change_robot = lambda state: state
+
+    @rule(offset=st.floats(-2.0, 2.0), joint=st.integers(0, 6), count=ticks)
+    def joint_states_lie(self, offset: float, joint: int, count: int) -> None:
+        shift = offset * (np.arange(7) == joint)
+        self.world.change_robot = lambda state: replace(
+            state, joint_position_rad=state.joint_position_rad + shift
+        )
+        self.run(count)
         self.world.change_robot = lambda state: state
 
     @rule(effort=st.floats(-80, 80), joint=st.integers(0, 3), count=ticks)

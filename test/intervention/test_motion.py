@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -41,8 +42,9 @@ def driving(way: JointPath | None = None, ticks: int = 60) -> ArmMotion:
 
 def test_an_arm_that_is_placed_has_time_to_come_there_and_then_stands() -> None:
     motion = driving()
-    motion.place(HOME + 0.1)
-    assert motion.position == pytest.approx(HOME + 0.1)
+    place = motion.position + 0.03
+    motion.place(place)
+    assert motion.position == pytest.approx(place)
     assert motion.velocity.tolist() == [0.0] * 7
     assert not motion.standing
     assert motion.rest_in_s == pytest.approx(0.3)
@@ -53,15 +55,48 @@ def test_an_arm_that_is_placed_has_time_to_come_there_and_then_stands() -> None:
     assert motion.advanced_s == 0.0
     sent = motion.trajectory()
     assert sent.time_from_start_s == pytest.approx([0.175])
-    assert sent.position_rad[0] == pytest.approx(HOME + 0.1)
+    assert sent.position_rad[0] == pytest.approx(place)
     motion.advance(0.174)
     assert not motion.standing
     motion.advance(0.001)
     assert motion.standing
-    assert motion.position == pytest.approx(HOME + 0.1)
+    assert motion.position == pytest.approx(place)
     motion.advance(1.0)
     assert motion.rest_in_s == 0.0
     assert motion.trajectory().time_from_start_s == pytest.approx([LEAD_S])
+
+
+def test_an_arm_that_is_placed_far_from_its_command_has_as_much_time_as_its_limits_need() -> None:
+    """The controller may still hold it where it was commanded to be, and then drives it there."""
+    motion = arm_at()
+    limits = MotionLimits.of(ARM, GateSettings())
+    motion.place(turned(1, 1.0))
+    takes_s = motion.rest_in_s
+    assert (1.5 / takes_s <= limits.velocity_rad_s[1]) and (6.0 / takes_s**2 <= limits.acceleration_rad_s2[1])
+    assert motion.trajectory().time_from_start_s == pytest.approx([takes_s])
+    motion.advance(takes_s - 0.01)
+    assert not motion.standing
+    motion.advance(0.01)
+    assert motion.standing
+
+
+@pytest.mark.parametrize("again", [ArmMotion.place, ArmMotion.rest_at])
+def test_another_place_on_the_way_to_one_gets_the_time_for_both(
+    again: Callable[[ArmMotion, Floats], None],
+) -> None:
+    """Where the controller is by now is not known, so no near point may be sent."""
+    motion = arm_at()
+    motion.place(turned(1, 1.0))
+    both_s = motion.rest_in_s
+    motion.advance(0.25)
+    again(motion, HOME)
+    assert motion.position == pytest.approx(HOME)
+    assert motion.rest_in_s == pytest.approx(2.0 * both_s - 0.25)
+    assert motion.trajectory().time_from_start_s == pytest.approx([motion.rest_in_s])
+    motion.advance(motion.rest_in_s)
+    assert motion.standing
+    again(motion, HOME + 0.001)
+    assert motion.rest_in_s < 0.31, "it has come there, so nothing is left of before"
 
 
 def test_an_arm_that_has_only_been_taken_up_has_followed_nothing() -> None:

@@ -420,8 +420,33 @@ def test_a_jump_before_the_arming_does_not_count() -> None:
     told = Told().all_fresh()
     told.tick(0.01, robot=told.robot(HOME + 0.5))
     told.senses.arm(told.now_s)
+    assert not told.senses.doubted
     told.tick(0.01, robot=told.robot(HOME - 0.5))
     assert told.present() == set()
+
+
+def test_an_impossible_joint_state_is_nowhere_taken_for_the_place_of_the_arm() -> None:
+    told = Told().armed()
+    told.tick(0.01, robot=told.robot())
+    told.senses.tracking.command(HOME)
+    pushed = told.robot(HOME + 0.5, joint_effort_nm=np.full(7, 80.0))
+    assert told.tick(0.01, robot=pushed) == (), "it is not unreadable"
+    assert told.senses.doubted
+    assert told.senses.measured == pytest.approx(HOME)
+    assert told.senses.tracking.error_rad == 0.0
+    assert told.senses.contact.force_n == 0.0
+    assert not told.senses.robot_silent(told.now_s)
+    told.tick(0.01, robot=told.robot(HOME + 0.5))
+    assert told.senses.measured == pytest.approx(HOME + 0.5), "from there on they are possible"
+    assert told.senses.doubted, "but a person must look first"
+
+
+def test_while_joint_states_are_impossible_no_activation_is_accepted() -> None:
+    told = Told().all_fresh()
+    assert told.senses.missing(told.now_s) == ""
+    told.tick(0.01, robot=told.robot(HOME + 0.5))
+    why = told.senses.missing(told.now_s)
+    assert why == "joint states are impossible: joint 1 moved 0.500 rad in 0.010 s"
 
 
 def test_an_arm_away_from_its_commands_slows_and_farther_away_holds_with_the_distance_told() -> None:

@@ -38,8 +38,10 @@ def test_what_is_left_of_a_move_is_sent_from_where_it_is(elapsed_s: float) -> No
     command = move.trajectory_from(elapsed_s, 0.03)
     first_s = float(command.time_from_start_s[0])
     left_s = move.duration_s - elapsed_s
-    if not 0.0 < left_s < 0.001:
-        assert first_s == pytest.approx(min(0.03, left_s) if left_s > 0.0 else 0.03)
+    if left_s >= 0.001:
+        assert first_s == pytest.approx(0.03 if left_s >= 0.031 else left_s)
+    elif left_s <= 0.0:
+        assert first_s == pytest.approx(0.03)
     assert np.allclose(command.position_rad[0], move.at(elapsed_s + first_s)[0])
     assert np.allclose(command.position_rad[-1], HOME + 0.05)
     assert not command.velocity_rad_s[-1].any()
@@ -56,6 +58,15 @@ def test_however_late_it_is_sent_what_is_left_of_a_move_stays_inside_the_limits(
     move = rest_move(HOME, velocity, HOME + gap, 0.9 * V, 0.8 * A, 0.03)
     elapsed_s = max(move.duration_s - left_s, 0.0)
     assert LAST_LOOK.objection(*move.at(elapsed_s), move.trajectory_from(elapsed_s, 0.03)) == ""
+
+
+@pytest.mark.parametrize(("left_s", "points"), [(0.0308, 1), (0.030000000001, 1), (0.03, 1), (0.0312, 8)])
+def test_points_are_never_so_near_that_rounding_looks_like_acceleration(left_s: float, points: int) -> None:
+    move = rest_move(HOME, np.zeros(7), HOME + 0.09, 0.9 * V, 0.8 * A, 0.03)
+    elapsed_s = move.duration_s - left_s
+    command = move.trajectory_from(elapsed_s, 0.03)
+    assert len(command.time_from_start_s) == points
+    assert LAST_LOOK.objection(*move.at(elapsed_s), command) == ""
 
 
 def test_braking_takes_the_distance_that_the_rate_allows() -> None:

@@ -1,16 +1,20 @@
-"""Whether the arm does what it is told: jumps, distance from the commands, progress."""
+"""Whether the arm does what it is told: possible joint states, distance from the commands, progress."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from gate_world import HOME
+from gate_world import ARM, HOME
 
-from salus_ros.intervention.tracking import JumpCheck, StallCheck, TrackingCheck
+from salus_ros.intervention.tracking import PlausibilityCheck, StallCheck, TrackingCheck
 from salus_ros.types import Floats, RobotState
 
 REST = np.zeros(7)
 SPEED = np.full(7, 2.0)
+WIDE = replace(ARM, position_lower_rad=REST - 9.0, position_upper_rad=REST + 9.0, velocity_limit_rad_s=SPEED)
+"""An arm whose limits are round numbers."""
 
 
 def state(stamp_s: float, position: Floats = HOME) -> RobotState:
@@ -29,7 +33,7 @@ def turned(joint: int, angle_rad: float) -> Floats:
 def test_a_joint_state_may_be_as_far_from_the_last_as_speed_and_margin_allow(
     joint: int, direction: float
 ) -> None:
-    check = JumpCheck(SPEED, 0.25)
+    check = PlausibilityCheck(WIDE, 0.25)
     start = np.full(7, 0.5)
     assert check.objection(state(10.0, start)) == ""
     assert check.objection(state(10.5, start + turned(joint, 1.25 * direction))) == ""
@@ -37,24 +41,37 @@ def test_a_joint_state_may_be_as_far_from_the_last_as_speed_and_margin_allow(
 
 
 def test_a_jump_that_no_arm_can_make_names_the_joint_that_is_farthest_off() -> None:
-    check = JumpCheck(np.array([2.0, 2.0, 2.0, 9.0, 2.0, 2.0, 2.0]), 0.25)
+    quick = np.array([2.0, 2.0, 2.0, 9.0, 2.0, 2.0, 2.0])
+    check = PlausibilityCheck(replace(WIDE, velocity_limit_rad_s=quick), 0.25)
     check.objection(state(10.0, REST))
     jump = turned(3, 4.0) + turned(5, -1.5) + turned(1, 1.3)
     assert check.objection(state(10.5, jump)) == "joint 6 moved -1.500 rad in 0.500 s"
 
 
 def test_joint_states_with_the_same_or_an_older_stamp_may_differ_by_the_margin_only() -> None:
-    check = JumpCheck(SPEED, 0.25)
+    check = PlausibilityCheck(WIDE, 0.25)
     check.objection(state(10.0, REST))
     assert check.objection(state(10.0, turned(0, 0.25))) == ""
     assert check.objection(state(9.0, turned(0, 0.75))) == "joint 1 moved 0.500 rad in 0.000 s"
 
 
 def test_after_a_reset_the_arm_may_be_anywhere() -> None:
-    check = JumpCheck(SPEED, 0.25)
+    check = PlausibilityCheck(WIDE, 0.25)
     check.objection(state(10.0, REST))
     check.reset()
     assert check.objection(state(10.01, turned(0, 2.0))) == ""
+
+
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+def test_a_joint_outside_its_limits_by_more_than_the_margin_is_impossible_and_named(direction: float) -> None:
+    check = PlausibilityCheck(WIDE, 0.25)
+    there = turned(2, 9.25 * direction)
+    assert check.objection(state(10.0, there)) == ""
+    farther = there + turned(2, 0.125 * direction) + turned(4, 9.3 * direction)
+    expected = f"joint 3 at {9.375 * direction:.3f} rad lies outside its limits"
+    assert check.objection(state(20.0, farther)) == expected
+    check.reset()
+    assert check.objection(state(30.0, farther)) == expected, "it stays so, whatever came before"
 
 
 # Following
