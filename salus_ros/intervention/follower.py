@@ -14,7 +14,7 @@ import numpy as np
 
 from salus_ros.intervention.path import JointPath
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.intervention.stop import SOONEST_S, SpeedProfile, brake, rest_due_s
+from salus_ros.intervention.stop import SpeedProfile, brake, rest_due_s
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import Floats, JointTrajectory
 
@@ -182,17 +182,18 @@ class Follower:
         position, velocity, acceleration = self.path.at(np.array([self.path_time_s]))
         return position[0], velocity[0], acceleration[0]
 
-    def trajectory(self, *, every_corner: bool = False) -> JointTrajectory:
+    def trajectory(self, corners_from_s: float | None = None) -> JointTrajectory:
         """The profile as points.
 
         Args:
-            every_corner: from the next point on, and as many as the path's curves need. Otherwise the first
-                point is ``lead_s`` ahead, since nearer ones would turn a message's delay into a jerk; the
+            corners_from_s: as many points as the path's curves need, from this far ahead on. Without it the
+                first is ``lead_s`` ahead, since nearer ones would turn a message's delay into a jerk; the
                 controller cuts the corners before it.
         """
-        profile = self._profile.with_spans(_FINE_S) if every_corner else self._profile
+        profile, first_s = self._profile, self._limits.lead_s - 1e-9
+        if corners_from_s is not None:
+            profile, first_s = profile.with_spans(_FINE_S), corners_from_s
         times = np.array(profile.time_s) - self._elapsed_s
-        first_s = SOONEST_S if every_corner else self._limits.lead_s - 1e-9
         keep = times >= min(first_s, times[-1])
         times = times[keep]
         times[-1] = rest_due_s(float(times[-1]), self._limits.period_s)

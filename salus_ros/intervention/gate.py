@@ -23,10 +23,14 @@ from salus_ros.intervention.rules import FOLLOWING, LEARNED, NEWER_PLAN, REASONS
 from salus_ros.intervention.senses import Senses
 from salus_ros.intervention.settings import GateSettings
 from salus_ros.intervention.standing import Standing
+from salus_ros.intervention.stop import SOONEST_S
 from salus_ros.intervention.tracking import StallCheck
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import Cause, InterventionState, JointTrajectory, Mode
 
+_CORNERS_FROM_S: Final = (None, 0.015, SOONEST_S)
+"""Where the corners of a command are kept from, tried in turn. The controller, which has cut others, is not
+exactly where it is commanded to be, and makes up for it by the first point: the nearer, the harder."""
 _STOP_AT_MEASURED: Final = frozenset(
     {
         Trigger(Mode.ASSIST, Cause.CONTACT),
@@ -326,8 +330,8 @@ class Gate:
         for stops in (False, True):
             if stops:
                 motion.stop()
-            for every_corner in (False, True):
-                command = motion.trajectory(every_corner=every_corner)
+            for corners_from_s in _CORNERS_FROM_S:
+                command = motion.trajectory(corners_from_s)
                 objection = self._limits.objection(motion.position, motion.velocity, command)
                 if not objection:
                     return command

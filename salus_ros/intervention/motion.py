@@ -216,8 +216,8 @@ class ArmMotion:
         self._rest_elapsed_s = 0.0
         self._follower, self._placing = None, False
 
-    def trajectory(self, *, every_corner: bool = False) -> JointTrajectory:
+    def trajectory(self, corners_from_s: float | None = None) -> JointTrajectory:
         """What the controller is sent; see :meth:`Follower.trajectory`."""
         if self._follower is not None:
-            return self._follower.trajectory(every_corner=every_corner)
+            return self._follower.trajectory(corners_from_s)
         return self._rest.trajectory_from(self._rest_elapsed_s, self._motion.lead_s)

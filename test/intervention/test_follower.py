@@ -9,6 +9,7 @@ from salus_ros.intervention.follower import Follower, MotionLimits
 from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.motion import ArmMotion, EntryRules
 from salus_ros.intervention.path import PathError, spline
+from salus_ros.intervention.stop import SOONEST_S
 
 DT = 0.01
 LAST_LOOK = Limits(ARM, 0.0, (-2.0, -2.0, -2.0), (2.0, 2.0, 2.0))
@@ -149,7 +150,7 @@ def test_a_stop_whose_corners_cannot_be_cut_is_sent_with_every_corner() -> None:
         position, by_path_time, _ = follower.state()
         now = position, by_path_time * follower.speed
         cut += LAST_LOOK.objection(*now, follower.trajectory()) != ""
-        assert LAST_LOOK.objection(*now, follower.trajectory(every_corner=True)) == ""
+        assert LAST_LOOK.objection(*now, follower.trajectory(SOONEST_S)) == ""
         follower.advance(DT)
     assert cut, "the case has no corner that matters any more, so it tests nothing: find another"
 
@@ -162,7 +163,7 @@ def test_a_stop_can_be_sent_at_any_moment_of_plans_that_bend_and_do_not_meet(see
     """Its points, as many as the curves need, ask for no more than the limits; else the gate would latch."""
 
     def objection(motion: ArmMotion) -> str:
-        sent = motion.trajectory(every_corner=True)
+        sent = motion.trajectory(SOONEST_S)
         return LAST_LOOK.objection(motion.position, motion.velocity, sent)
 
     rng = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from salus_ros.intervention.follower import MotionLimits
 from salus_ros.intervention.motion import ArmMotion, EntryRules
 from salus_ros.intervention.path import JointPath, spline
 from salus_ros.intervention.settings import GateSettings
+from salus_ros.intervention.stop import SOONEST_S
 from salus_ros.types import Floats
 
 LEAD_S = GateSettings().lead_s
@@ -313,7 +314,7 @@ def test_a_stop_brakes_on_the_path_and_stands_on_it() -> None:
     assert 0.0 < motion.rest_in_s < 0.2
     rest_s = motion.rest_in_s
     assert motion.trajectory().time_from_start_s[0] >= LEAD_S - 1e-9
-    assert motion.trajectory(every_corner=True).time_from_start_s[0] < LEAD_S
+    assert motion.trajectory(SOONEST_S).time_from_start_s[0] < LEAD_S
     motion.advance(0.5 * rest_s)
     assert 0.0 < motion.speed < 1.0
     motion.advance(0.6 * rest_s)

@@ -13,7 +13,7 @@ from told import REST, turned
 from salus_ros.intervention.follower import Follower, MotionLimits, SpeedLimits
 from salus_ros.intervention.path import JointPath, spline
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.intervention.stop import SpeedProfile
+from salus_ros.intervention.stop import SOONEST_S, SpeedProfile
 
 DT, LEAD_S = 0.01, 0.03
 LIMITS = MotionLimits(
@@ -382,7 +382,7 @@ def test_what_is_left_of_a_stop_is_sent_from_where_it_is() -> None:
     sent = follower.trajectory()
     assert sent.time_from_start_s[-1] == pytest.approx(0.035)
     assert sent.time_from_start_s[0] >= LEAD_S - 1e-9
-    corners = follower.trajectory(every_corner=True)
+    corners = follower.trajectory(SOONEST_S)
     assert corners.time_from_start_s[0] < 0.01
     assert corners.time_from_start_s[-1] == pytest.approx(0.035)
     assert np.diff(corners.time_from_start_s).max() <= 0.02 + 1e-9
@@ -397,7 +397,7 @@ def test_what_is_left_of_a_stop_is_sent_from_where_it_is() -> None:
 def test_a_stop_that_is_sent_with_every_corner_has_as_many_points_as_it_is_long() -> None:
     follower = followed(line(2.0, 2.0), [1.0] * 60)
     follower.stop()
-    few, many = follower.trajectory(), follower.trajectory(every_corner=True)
+    few, many = follower.trajectory(), follower.trajectory(SOONEST_S)
     assert follower.rest_in_s == pytest.approx(0.2, abs=0.01)
     assert np.diff(many.time_from_start_s).max() <= 0.02 + 1e-9
     assert len(few.time_from_start_s) <= 9 < len(many.time_from_start_s)
