@@ -94,7 +94,8 @@ def faults_table(results: dict[str, dict[str, object]]) -> str:
              "|---|---|---|---|"]  # fmt: skip
     for name, row in rows.items():
         longest = f"{row['longest_s']:.2f} s" + (f" {row['of']}" if "of" in row else "")
-        lines.append(f"| {name} | {row['reaction']} | {row['repeats']} | {longest} |")
+        again = f" ({row['made_again']} made again)" if "made_again" in row else ""
+        lines.append(f"| {name} | {row['reaction']} | {row['repeats']}{again} | {longest} |")
     return "\n".join(
         [*lines, "", f"Measured on {results['date']}: {results['hardware']}; {results['conditions']}."]
     )

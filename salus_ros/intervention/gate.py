@@ -148,7 +148,7 @@ class Gate:
         before = self._modes
         facts = Facts(
             present=present if muted else present | learned,
-            standing=self._stands(),
+            standing=self._stands(now_s),
             plan_ready=self._plan_ready(inputs.ros_time_s),
             inputs_missing=senses.missing(now_s) if _asks_to_activate(inputs) else "",
             step_s=0.0 if math.isnan(self._last_s) else max(now_s - self._last_s, 0.0),
@@ -229,12 +229,14 @@ class Gate:
             found.add(Trigger(Mode.ASSIST, Cause.STALL))
         return frozenset(found)
 
-    def _stands(self) -> bool:
+    def _stands(self, now_s: float) -> bool:
         """Whether the arm stands for the mode machine."""
         if self._motion is None:
             return True
         if self._modes.leaving != Cause.NONE:
             return self._motion.standing or self._standing.lost
+        if self._modes.mode == Mode.EMERGENCY_STOP and self._standing.waits_for_a_person(self._motion, now_s):
+            return True
         return self._standing.over(self._motion, self._modes.mode)
 
     def _plan_ready(self, ros_time_s: float) -> bool:
@@ -289,7 +291,7 @@ class Gate:
             following.give_up()
         at_measured = not came.isdisjoint(_STOP_AT_MEASURED)
         standing.stand(motion, trigger, at_measured, now_s, following.progress_s)
-        if not self._stands():
+        if not self._stands(now_s):
             following.bar(ros_time_s)
         return None
 
@@ -359,6 +361,7 @@ class Gate:
         stop_driver = trigger.mode == Mode.EMERGENCY_STOP != self._last_mode
         self._last_mode = trigger.mode
         motion = self._motion
+        placing = motion is not None and motion.placing
         plan = self._following.plan
         return Decision(
             state=InterventionState(
@@ -381,6 +384,7 @@ class Gate:
             command=command,
             gripper_opening_m=gripper_m,
             stop_driver=stop_driver,
+            placing=stop_driver and placing,
             answers=answers,
             risk_would=would,
             refused=refused,

@@ -104,6 +104,9 @@ class Decision:
     """Call the driver's own stop now: set once at each entry into an emergency stop."""
     second_writer: bool = False
     """Another node has just begun to command the arm, so that no hold could win, whatever else stops it."""
+    placing: bool = False
+    """An emergency stop has come while the arm may be on its way to where it is taken up, which no hold
+    ends."""
     answers: tuple[Answer, ...] = ()
     """One for each request of this tick, in their order."""
     risk_would: Mode | None = None

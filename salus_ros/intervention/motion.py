@@ -67,26 +67,31 @@ class ArmMotion:
         """Path time that the last :meth:`advance` was worth."""
         self.position: Floats = position
         """(J,) commanded now."""
+        self._follower: Follower | None = None
+        self._rest = RestMove(position, np.zeros_like(position), position, _PLACING_S)
+        self._rest_elapsed_s = 0.0
         self._placing = False
-        """Whether the controller may still be on its way to a place."""
         self.place(position)
 
     def place(self, position: Floats) -> None:
         """Take the arm to be here, at rest, whatever was commanded before: (J,), inside the limits.
 
         What the controller holds is not known then, so it gets time to come here, as much as it needs from
-        where it was commanded to be.
+        where it was commanded to be, or from the end of its command.
         """
         still = np.zeros_like(position)
         limits = self._motion.velocity_rad_s, self._motion.acceleration_rad_s2
-        takes_s = rest_move(self.position, still, position, *limits, _PLACING_S).duration_s
+        takes_s = max(
+            rest_move(start, still, position, *limits, _PLACING_S).duration_s
+            for start in (self.position, self.end)
+        )
         if self._placing:
             takes_s += self.rest_in_s
         self._placing = True
         self.position = position
         self.velocity: Floats = still
         """(J,) commanded now."""
-        self._follower: Follower | None = None
+        self._follower = None
         self._rest = RestMove(position, still, position, takes_s)
         self._rest_elapsed_s = 0.0
 
@@ -116,6 +121,16 @@ class ArmMotion:
         if self._follower is not None:
             return self._follower.rest_in_s
         return max(self._rest.duration_s - self._rest_elapsed_s, 0.0)
+
+    @property
+    def end(self) -> Floats:
+        """(J,) where the command in hand rests."""
+        return self.trajectory().position_rad[-1]
+
+    @property
+    def placing(self) -> bool:
+        """Whether the controller may be on its way to a place, so that no command could end that."""
+        return self._placing and not self.standing
 
     @property
     def speed(self) -> float:
@@ -202,7 +217,7 @@ class ArmMotion:
     def rest_at(self, target: Floats) -> None:
         """Leave the path and come to rest at a place, as soon as the limits allow."""
         target = self._limits.inside(target)
-        if self._placing and not self.standing:
+        if self.placing:
             self.place(target)
             return
         self._rest = rest_move(

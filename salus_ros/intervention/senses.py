@@ -66,8 +66,8 @@ class Senses:
         self.robot: RobotState | None = None
         """The newest valid joint state that was possible."""
         self.doubted = False
-        """Whether joint states were impossible since the gate was armed. Until a person resets it, the arm is
-        not held where they say, which could drive it there."""
+        """Whether joint states were impossible since the gate was armed: the arm is not held where they say,
+        which could drive it there."""
         self.plan: Plan | None = None
         """The newest valid plan."""
         self.details: dict[Cause, str] = {}
@@ -83,6 +83,7 @@ class Senses:
         """ROS time from which an activation is asked for, without a pause."""
         self._pressed = False
         self._impossible = ""
+        """Why the newest joint state is impossible, if it is."""
 
     def arm(self, now_s: float) -> None:
         """Watch from now on, and forget what was wrong before: at activation and after a reset."""
@@ -109,7 +110,6 @@ class Senses:
     def take(self, now_s: float, inputs: GateInputs) -> tuple[str, ...]:
         """Take what arrived; returns why what was refused was refused."""
         self._tick(now_s, inputs.ros_time_s)
-        self._impossible = ""
         refused = [
             why
             for why in (

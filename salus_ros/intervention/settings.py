@@ -282,6 +282,12 @@ class GateSettings(BaseModel):
     settle_timeout_s: float = Field(
         0.5, gt=0, description="A hold measures its position when the arm stands, at the latest then [s]."
     )
+    held_within_rad: float = Field(
+        0.4,
+        gt=0,
+        description="A hold takes the place that is measured this near to its command at most; farther away "
+        "it stays on its command, since only what is measured wrong is so far from it [rad].",
+    )
     jump_margin_rad: float = Field(
         0.05,
         gt=0,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.motion import ArmMotion
 from salus_ros.intervention.retrace import DrivenPath
@@ -90,6 +92,11 @@ class Standing:
         if motion.standing and not self.settled:
             self._settle(motion, now_s)
 
+    def waits_for_a_person(self, motion: ArmMotion, now_s: float) -> bool:
+        """Whether an arm that was lost is measured where it cannot be, so that only a person takes it up."""
+        heard = self._measured(now_s) is not None
+        return self.lost and motion.rest_in_s <= 0.0 and heard and not self._findable(motion, now_s)
+
     def place(self, motion: ArmMotion, now_s: float) -> None:
         """Hold where the arm is, whatever was commanded before."""
         if self._senses.robot_silent(now_s):
@@ -136,15 +143,30 @@ class Standing:
             self.settled = True
 
     def _rest_at(self, motion: ArmMotion, measured: Floats) -> None:
-        if self._limits.in_box(measured):
+        if self._limits.in_box(measured) and self._near(motion.position, measured):
             motion.rest_at(measured)
         else:
             # The arm hangs out of the box a little; its command stays inside.
             motion.stop()
 
+    def _near(self, command: Floats, measured: Floats) -> bool:
+        return float(np.abs(measured - command).max()) <= self._settings.held_within_rad
+
+    def _measured(self, now_s: float) -> Floats | None:
+        """Where the arm is measured while the clock goes."""
+        gone = self._senses.clock.stands or self._senses.robot_silent(now_s)
+        return None if gone else self._senses.measured
+
+    def _findable(self, motion: ArmMotion, now_s: float) -> bool:
+        measured = self._measured(now_s)
+        if measured is None or self._senses.doubted:
+            return False
+        # Whether the controller went on along its last command while it was lost, nobody knows.
+        return self._near(motion.position, measured) or self._near(motion.end, measured)
+
     def _find(self, motion: ArmMotion, now_s: float) -> None:
         """Take up an arm that was lost, where it stands."""
-        if self._senses.clock.stands or self._senses.robot_silent(now_s) or self._senses.doubted:
+        if not self._findable(motion, now_s):
             self._rest_since_s = None
             return
         if self._rest_since_s is None:

@@ -44,8 +44,8 @@ class InterventionNodeSettings(GateSettings):
     )
     stop_services: tuple[str, ...] = Field(
         (qos.DRIVER_STOP,),
-        description="Trigger services of the driver to call when another node commands the arm, because "
-        "the gate's own hold could not win.",
+        description="Trigger services of the driver to call when the gate's own hold could not win: another "
+        "node commands the arm, or an emergency stop comes while the arm is taken up.",
     )
     latched_stop_services: tuple[str, ...] = Field(
         (), description="Trigger services to call at every emergency stop."

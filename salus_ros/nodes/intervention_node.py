@@ -301,7 +301,7 @@ class InterventionNode(ManagedNode):
             write_log(self, f"{state.mode.name}: {state.reason}", "error" if urgent else "info")
         if decision.stop_driver:
             self._latched_stop_services.call()
-        if decision.second_writer:
+        if decision.second_writer or decision.placing:
             self._stop_services.call()
         self._keep_latch(state)
         for answer in decision.answers:

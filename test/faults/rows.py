@@ -151,14 +151,15 @@ def silenced(name: str, how: int, mode: Mode) -> Inject:
     def inject(here: Scene) -> float:
         start_s = time.monotonic()
         here.signal(name, how)
-        taken_s = here.until_safe(start_s, mode)
-        if how == signal.SIGKILL:
-            here.graph.kill(name)
-            start(here.around, name.removesuffix("_node"))
-            here.around.trigger(qos.RESET)  # one that starts again is a new one
-        else:
-            here.signal(name, signal.SIGCONT)
-        return taken_s
+        try:
+            return here.until_safe(start_s, mode)
+        finally:
+            if how == signal.SIGKILL:
+                here.graph.kill(name)
+                start(here.around, name.removesuffix("_node"))
+                here.around.trigger(qos.RESET)  # one that starts again is a new one
+            else:
+                here.signal(name, signal.SIGCONT)
 
     return inject
 

@@ -20,11 +20,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import hardware
 from rows import ROWS, Row, scene
 
+from salus_ros.errors import SalusError
+
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
 
 REPEATS = int(os.environ.get("SALUS_FAULT_REPEATS", "1"))
 RESULTS = os.environ.get("SALUS_FAULT_RESULTS", "")
 CONDITIONS = os.environ.get("SALUS_FAULT_CONDITIONS", "nothing else ran")
+PAUSE_S = 0.04
+"""A repeat in which the test itself, and so its joint states, paused as long is made again if it came to
+something else: the gate stops for that, and rightly so."""
 QUICK = {
     "policy killed",
     "joint states stop",
@@ -40,12 +45,14 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_")
 
 
-def record(row: Row, times_s: list[float]) -> None:
+def record(row: Row, times_s: list[float], paused: int) -> None:
     """Add what one row took to the results."""
     path = Path(RESULTS)
     results = json.loads(path.read_text()) if path.exists() else {}
     rows = results.get("rows", {})
     entry = {"reaction": row.reaction, "repeats": len(times_s), "longest_s": round(max(times_s), 3)}
+    if paused:
+        entry["made_again"] = paused
     rows[row.name] = {**entry, "of": row.of} if row.of else entry
     ordered = {one.name: rows[one.name] for one in ROWS if one.name in rows}
     results = {
@@ -63,13 +70,21 @@ def test_the_fault_leads_to_its_safe_state(row: Row, tmp_path: Path) -> None:
     if REPEATS == 1 and not RESULTS and row.name not in QUICK:
         pytest.skip("runs in `make faults`; its like is in test/nodes/test_intervention_node.py")
     patient = not RESULTS
-    times_s = []
+    times_s: list[float] = []
+    paused = 0
     with scene(row, tmp_path, 42 + ROWS.index(row) % 8, patient) as here:
-        for here.round in range(REPEATS):
+        while len(times_s) < REPEATS:
+            here.round = len(times_s)
             here.go()
-            times_s.append(row.inject(here))
+            here.around.longest_gap_s = 0.0
+            try:
+                times_s.append(row.inject(here))
+            except SalusError:
+                paused += 1
+                if here.around.longest_gap_s < PAUSE_S or paused > REPEATS:
+                    raise
     if RESULTS:
-        record(row, times_s)
+        record(row, times_s, paused)
     assert max(times_s) <= row.limit_s * (5.0 if patient else 1.0), f"{row.name}: {times_s}"
 
 

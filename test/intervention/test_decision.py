@@ -927,6 +927,33 @@ def test_a_command_that_would_be_withheld_is_sent_with_every_corner_then_as_a_st
     assert gate.tick().state.mode == Mode.NOMINAL
 
 
+def test_an_emergency_stop_says_when_the_arm_is_just_being_taken_up() -> None:
+    """No hold ends that: where the controller is by then is not known, so the driver is stopped."""
+    gate = Ticked().active()
+    first = gate.tick(ASK.EMERGENCY_STOP)
+    assert (first.stop_driver, first.placing) == (True, True)
+    assert not gate.tick().placing, "it is told once"
+    gate.runs(60)
+    gate.tick(ASK.RESET)
+    gate.runs(60)
+    later = gate.tick(ASK.EMERGENCY_STOP)
+    assert (later.stop_driver, later.placing) == (True, False)
+
+
+def test_a_lost_arm_whose_joint_states_are_wrong_is_taken_up_by_a_reset_where_they_say() -> None:
+    gate = Ticked(jump_margin_rad=0.05).following()
+    gate.runs(5)
+    gate.gate._standing.lost = True
+    gate.sag = turned(2, 1.0, REST)
+    assert gate.tick().state.cause == Cause.JOINT_STATE_INVALID
+    assert not gate.tick(ASK.RESET).answers[0].accepted, "its command has not come to rest"
+    gate.runs(100)
+    assert gate.gate._standing.lost
+    reset = gate.tick(ASK.RESET)
+    assert reset.answers[0].accepted, reset.answers[0].message
+    assert not gate.gate._standing.lost
+
+
 # Reasons
 
 

@@ -229,6 +229,31 @@ def test_an_impossible_joint_state_does_not_move_the_arm_it_stops(reading_rad: f
     assert reset.accepted == (goes_on and reading_rad < 4.0), reset.message
 
 
+def test_no_reset_is_accepted_between_two_impossible_joint_states() -> None:
+    world = moving()
+    world.change_robot = lambda state: replace(state, joint_position_rad=np.full(7, 1e9))
+    world.step()
+    time_to_rest(world)
+    world.run(1.0)
+    world.joints_on = False
+    answer = world.step(RequestKind.RESET).answers[0]
+    assert (answer.accepted, answer.message) == (False, "the cause still stands: joint_state_invalid")
+
+
+def test_joint_states_that_come_back_elsewhere_after_a_silence_do_not_drive_the_arm_there() -> None:
+    world = moving()
+    world.joints_on = False
+    world.run(3.0)
+    stopped, _ = world.controller.at(world.now_s)
+    world.joints_on = True
+    world.change_robot = lambda state: replace(
+        state, joint_position_rad=state.joint_position_rad + 1.2 * (np.arange(7) == 5)
+    )
+    world.run(3.0)
+    q, _ = world.controller.at(world.now_s)
+    assert np.abs(q - stopped).max() < 0.1
+
+
 def test_after_an_impossible_joint_state_a_reset_takes_the_arm_up_where_it_is_at_its_limits_at_most() -> None:
     world = moving()
     world.change_robot = lambda state: replace(state, joint_position_rad=state.joint_position_rad + 1.0)

@@ -37,6 +37,8 @@ from salus_ros.types import Cause, Floats, JointTrajectory, Mode, PolicyOutput
 FOLLOWING = (Mode.NOMINAL, Mode.SLOW_DOWN)
 SETTINGS = GateSettings()
 REST_S = 0.6
+LATCHED_MOTION_RAD = 0.8
+"""To brake from full speed, and to be held where the arm is measured, `held_within_rad` at most."""
 BAD = st.sampled_from([math.nan, math.inf, -math.inf, 1e9, -1e9])
 ticks = st.integers(1, 40)
 
@@ -65,6 +67,7 @@ class HostileWorld(RuleBasedStateMachine):
         self.bar_s = -math.inf
         self.silent_s = {"policy_on": 0.0, "joints_on": 0.0}
         self.latched_rest_s = 0.0
+        self.latched_at: Floats | None = None
         self.last_speed = 0.0
         self.before = Mode.INACTIVE
         self.last_s = self.world.now_s
@@ -98,8 +101,12 @@ class HostileWorld(RuleBasedStateMachine):
             self.latched_rest_s += passed_s
             if self.latched_rest_s > REST_S + SETTINGS.settle_timeout_s:
                 assert np.abs(v).max() < 0.02, "the command moves in an emergency stop"
+            if self.latched_at is None:
+                self.latched_at = q
+            gone = np.abs(q - self.latched_at).max()
+            assert gone < LATCHED_MOTION_RAD, f"moved {gone:.2f} rad in an emergency stop"
         else:
-            self.latched_rest_s = 0.0
+            self.latched_rest_s, self.latched_at = 0.0, None
         if state.mode not in FOLLOWING:
             assert decision.gripper_opening_m is None, f"the gripper was commanded in {state.mode.name}"
         else:
@@ -281,8 +288,13 @@ class HostileWorld(RuleBasedStateMachine):
         self.tick()
         self.world.change_robot = lambda state: state
 
-    @rule(offset=st.floats(-2.0, 2.0), joint=st.integers(0, 6), count=ticks)
-    def joint_states_lie(self, offset: float, joint: int, count: int) -> None:
+    @rule(
+        offset=st.floats(-2.0, 2.0), joint=st.integers(0, 6), silent=st.sampled_from([0, 8, 60]), count=ticks
+    )
+    def joint_states_lie(self, offset: float, joint: int, silent: int, count: int) -> None:
+        joints_on, self.world.joints_on = self.world.joints_on, False
+        self.run(silent)
+        self.world.joints_on = joints_on
         shift = offset * (np.arange(7) == joint)
         self.world.change_robot = lambda state: replace(
             state, joint_position_rad=state.joint_position_rad + shift

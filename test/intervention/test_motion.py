@@ -81,6 +81,34 @@ def test_an_arm_that_is_placed_far_from_its_command_has_as_much_time_as_its_limi
     assert motion.standing
 
 
+def test_an_arm_that_is_placed_in_motion_has_time_from_the_end_of_its_command_as_well() -> None:
+    settings = GateSettings(acceleration_fraction=0.1)
+    motion, limits, way = arm_at(settings=settings), MotionLimits.of(ARM, settings), path()
+    assert motion.enter(way, 0.0, way.end_s).entered
+    for _ in range(60):
+        motion.follow(1.0)
+        motion.advance(PERIOD_S)
+    gap = float(np.abs(motion.end - motion.position).max())
+    assert 6.0 * gap / 0.3**2 > limits.acceleration_rad_s2[0], "the case needs more than the least"
+    motion.place(motion.position)
+    assert 6.0 * gap / motion.rest_in_s**2 <= limits.acceleration_rad_s2[0]
+
+
+def test_an_arm_is_being_placed_until_it_has_come_there() -> None:
+    motion = arm_at()
+    assert not motion.placing
+    motion.place(HOME)
+    assert motion.placing
+    motion.advance(0.3)
+    assert not motion.placing
+    motion.rest_at(turned(1, 0.2))
+    assert not motion.placing
+    motion.place(motion.position)
+    assert motion.placing
+    assert motion.end == pytest.approx(HOME)
+    assert driving().placing is False
+
+
 @pytest.mark.parametrize("again", [ArmMotion.place, ArmMotion.rest_at])
 def test_another_place_on_the_way_to_one_gets_the_time_for_both(
     again: Callable[[ArmMotion, Floats], None],

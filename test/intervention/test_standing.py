@@ -188,6 +188,72 @@ def test_an_arm_whose_joint_states_were_impossible_is_held_where_it_was_commande
     assert rest(arm) == pytest.approx(HOME)
 
 
+@pytest.mark.parametrize("at_measured", [False, True])
+@pytest.mark.parametrize(("off_rad", "held"), [(0.374, True), (-0.376, False), (0.376, False)])
+def test_an_arm_is_held_where_it_is_measured_only_near_its_command(
+    off_rad: float, held: bool, at_measured: bool
+) -> None:
+    """What is measured farther away is more likely wrong, and the arm would be driven there."""
+    arm = Stood(held_within_rad=0.375, settle_timeout_s=0.25)
+    arm.sag = turned(3, off_rad, REST)
+    arm.goes_on(step_s=5.0)
+    assert not arm.senses.doubted
+    arm.standing.begin(False)
+    arm.stands(HOLD, at_measured=at_measured).stands(HOLD, 0.3)
+    assert arm.standing.settled
+    assert rest(arm) == pytest.approx(HOME + arm.sag if held else HOME)
+
+
+def test_a_lost_arm_is_not_taken_up_far_from_where_it_can_be() -> None:
+    arm = Stood(held_within_rad=0.375, settle_timeout_s=0.25).drives()
+    arm.standing.lost = True
+    ahead = arm.motion.end[0] - arm.motion.position[0]
+    assert ahead > 0.01
+    arm.sag = turned(0, 0.376 + ahead, REST)
+    arm.goes_on(step_s=5.0)
+    arm.motion = arm_at(arm.motion.position, arm.settings)
+    arm.stands(HOLD, 0.5)
+    assert arm.standing.lost
+    arm.sag = turned(0, 0.374, REST)
+    arm.stands(HOLD, 0.5)
+    assert not arm.standing.lost
+
+
+def test_a_lost_arm_may_be_as_far_as_the_end_of_its_last_command() -> None:
+    """Whether the controller went on, nobody knows."""
+    arm = Stood(held_within_rad=0.001).drives()
+    arm.standing.lost = True
+    arm.sag = arm.motion.end - arm.motion.position
+    assert np.abs(arm.sag).max() > 0.001
+    arm.hears = False
+    arm.goes_on()
+    arm.tick(0.0, robot=arm.robot(arm.motion.end))
+    arm.standing.stand(arm.motion, HOLD, False, arm.now_s, 0.0)
+    assert not arm.standing.lost
+
+
+def test_only_a_lost_arm_that_rests_and_is_measured_where_it_cannot_be_waits_for_a_person() -> None:
+    arm = Stood(held_within_rad=0.375)
+
+    def waits() -> bool:
+        return arm.standing.waits_for_a_person(arm.motion, arm.now_s)
+
+    assert not waits(), "it is not lost"
+    arm.standing.lost = True
+    assert not waits(), "it is found where it stands"
+    doubtful(arm)
+    assert waits()
+    arm.drives(0.1)
+    arm.standing.lost = True
+    assert not waits(), "its command has not come to rest"
+    arm.motion.advance(5.0)
+    assert waits()
+    arm.hears = False
+    for _ in range(6):
+        arm.goes_on()
+    assert not waits(), "nothing is heard of it"
+
+
 def test_a_lost_arm_whose_joint_states_were_impossible_is_taken_up_once_a_person_has_looked() -> None:
     arm = doubtful(Stood(settle_timeout_s=0.25))
     arm.standing.lost = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -62,6 +63,9 @@ class Surroundings:
         self.parameters: dict[str, Any] = {}
         """Of the gate."""
         self.driver_stops = 0
+        self.longest_gap_s = 0.0
+        """Between two joint states; longer than their period where the machine stood still."""
+        self._last_joints_s = math.inf
         self.replans: list[Any] = []
         self.states = graph.listen(qos.INTERVENTION_STATE, InterventionState)
         self.commands = graph.listen(qos.ARM_COMMAND, JointTrajectory, on_message=self._accept)
@@ -106,6 +110,9 @@ class Surroundings:
             self.measured = self.measured + (q - self.measured) / LAG_S * 0.01
         if self.clock is not None and self.clock_on:
             self.clock.publish(clock_message(self.ros_s))
+        now_s = time.monotonic()
+        self.longest_gap_s = max(self.longest_gap_s, now_s - self._last_joints_s)
+        self._last_joints_s = now_s
         if self.joints_on:
             self.joint_publisher.publish(robot_state_to_message(self.robot_state(), ARM.joint_names, FINGERS))
 
