@@ -66,8 +66,8 @@ class Senses:
         self.robot: RobotState | None = None
         """The newest valid joint state that was possible."""
         self.doubted = False
-        """Whether joint states were impossible since the gate was armed: the arm is not held where they say,
-        which could drive it there."""
+        """Whether joint states were impossible or late since the gate was armed: the arm is not held where
+        they say, which could drive it there. A driver that has just come back may not know where it is."""
         self.plan: Plan | None = None
         """The newest valid plan."""
         self.details: dict[Cause, str] = {}
@@ -208,6 +208,7 @@ class Senses:
         if s.button and self._watchdogs.late(_BUTTON, now_s):
             add(Mode.EMERGENCY_STOP, Cause.BUTTON_LOST)
         if self._watchdogs.late(_ROBOT, now_s):
+            self.doubted = True
             add(Mode.EMERGENCY_STOP, Cause.JOINT_STATE_LATE)
         if self._impossible:
             add(Mode.EMERGENCY_STOP, Cause.JOINT_STATE_INVALID, self._impossible)

@@ -443,6 +443,19 @@ def test_an_impossible_joint_state_is_nowhere_taken_for_the_place_of_the_arm() -
     assert told.senses.doubted, "but a person must look first"
 
 
+def test_joint_states_that_were_late_are_doubted_until_it_is_armed_again() -> None:
+    told = Told().armed()
+    told.passes(0.05)
+    assert not told.senses.doubted
+    told.passes(0.01)
+    assert told.senses.doubted
+    told.tick(0.01, robot=told.robot())
+    told.present()
+    assert told.senses.doubted
+    told.senses.arm(told.now_s)
+    assert not told.senses.doubted
+
+
 def test_while_joint_states_are_impossible_no_activation_is_accepted() -> None:
     told = Told().all_fresh()
     assert told.senses.missing(told.now_s) == ""
