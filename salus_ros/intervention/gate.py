@@ -164,9 +164,10 @@ class Gate:
         for answer in answers:
             if answer.accepted and answer.request.kind in NEWER_PLAN:
                 self._following.bar(inputs.ros_time_s)
-                if facts.standing and self._motion is not None:
+                motion = self._motion
+                if motion and (facts.standing or self._standing.waits_for_a_person(motion, now_s)):
                     # Somebody may have moved the arm meanwhile; a hold where it was would make it leap.
-                    self._standing.place(self._motion, now_s)
+                    self._standing.place(motion, now_s)
         self._on_change(before, now_s, inputs)
 
         trigger = self._modes.trigger

@@ -125,7 +125,8 @@ class ArmMotion:
     @property
     def end(self) -> Floats:
         """(J,) where the command in hand rests."""
-        return self.trajectory().position_rad[-1]
+        end: Floats = self.trajectory().position_rad[-1]
+        return end
 
     @property
     def placing(self) -> bool:

@@ -89,7 +89,6 @@ class Senses:
         """Watch from now on, and forget what was wrong before: at activation and after a reset."""
         self._armed = True
         self._watchdogs.arm(now_s)
-        self._plausibility.reset()
         self.doubted = False
         self.contact.reset()
         self.tracking.reset()

@@ -285,8 +285,8 @@ class GateSettings(BaseModel):
     held_within_rad: float = Field(
         0.4,
         gt=0,
-        description="A hold takes the place that is measured this near to its command at most; farther away "
-        "it stays on its command, since only what is measured wrong is so far from it [rad].",
+        description="A hold takes the place that is measured this near to a recent command at most; farther "
+        "away it stays on its command, since what is measured there is more likely wrong [rad].",
     )
     jump_margin_rad: float = Field(
         0.05,
@@ -303,6 +303,7 @@ class GateSettings(BaseModel):
             ("immediate_stop_horizon_s", "stop_horizon_s"),
             ("contact_force_n", "hard_force_n"),
             ("tracking_slow_rad", "tracking_hold_rad"),
+            ("tracking_hold_rad", "held_within_rad"),
         )
         for low, high in pairs:
             if getattr(self, low) > getattr(self, high):

@@ -31,7 +31,7 @@ class Standing:
     def renew(self) -> None:
         """The arm stands and is held where it was measured, and what it drove before is forgotten."""
         self.settled = True
-        """Whether the place held is one that was measured."""
+        """Whether it is settled where the arm is held: where it was measured, if that can be."""
         self.lost = False
         """Where the controller is by now is unknown: the clock stood, or an update failed. What it was sent
         last ends in rest; until it is found there it gets nothing more."""
@@ -143,14 +143,16 @@ class Standing:
             self.settled = True
 
     def _rest_at(self, motion: ArmMotion, measured: Floats) -> None:
-        if self._limits.in_box(measured) and self._near(motion.position, measured):
+        if self._limits.in_box(measured) and self._near(measured, motion.position):
             motion.rest_at(measured)
         else:
-            # The arm hangs out of the box a little; its command stays inside.
+            # The arm hangs out of the box a little, or is measured where it cannot be; its command stays.
             motion.stop()
 
-    def _near(self, command: Floats, measured: Floats) -> bool:
-        return float(np.abs(measured - command).max()) <= self._settings.held_within_rad
+    def _near(self, measured: Floats, *places: Floats) -> bool:
+        """Whether the arm is measured near one of these places or of its recent commands."""
+        off = [float(np.abs(measured - place).max()) for place in places]
+        return min(self._senses.tracking.distance_rad(measured), *off) <= self._settings.held_within_rad
 
     def _measured(self, now_s: float) -> Floats | None:
         """Where the arm is measured while the clock goes."""
@@ -162,7 +164,7 @@ class Standing:
         if measured is None or self._senses.doubted:
             return False
         # Whether the controller went on along its last command while it was lost, nobody knows.
-        return self._near(motion.position, measured) or self._near(motion.end, measured)
+        return self._near(measured, motion.position, motion.end)
 
     def _find(self, motion: ArmMotion, now_s: float) -> None:
         """Take up an arm that was lost, where it stands."""

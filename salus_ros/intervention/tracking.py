@@ -66,8 +66,13 @@ class TrackingCheck:
     def measure(self, position: Floats) -> None:
         """Take a valid joint position."""
         if self._commands:
-            recent = np.array(self._commands)
-            self.error_rad = float(np.abs(recent - position).max(axis=1).min())
+            self.error_rad = self.distance_rad(position)
+
+    def distance_rad(self, position: Floats) -> float:
+        """How far the farthest joint is, at a position (J,), from the nearest recent command; inf without."""
+        if not self._commands:
+            return math.inf
+        return float(np.abs(np.array(self._commands) - position).max(axis=1).min())
 
     def off(self, limit_rad: float, persistence_s: float, now_s: float) -> bool:
         """Whether the error has been above a limit for long enough."""

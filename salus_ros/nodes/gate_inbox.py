@@ -113,6 +113,11 @@ class GateInbox:
         for bound in self._bound.values():
             bound.bind_anew()
 
+    def leave_the_gone(self) -> None:
+        """A driver, policy or monitor that was started again is another publisher: obey it."""
+        for bound in self._bound.values():
+            bound.leave_the_gone()
+
     def details(self) -> dict[str, str]:
         """For each guarded topic, who else publishes there, in words; empty if nobody."""
         return {topic: self._writers[topic].detail for topic in _SECOND_WRITER}

@@ -227,6 +227,8 @@ class InterventionNode(ManagedNode):
 
     def _trigger(self, kind: RequestKind) -> Callable[[Any, Any], Any]:
         def serve(_request: Any, response: Any) -> Any:
+            if kind is RequestKind.RESET:
+                self._incoming.leave_the_gone()
             answer = self._step(Request(kind, "service"))
             response.success, response.message = answer.accepted, answer.message
             return response

@@ -94,6 +94,11 @@ class BoundPublisher:
         self._bound = self._stranger = None
         self.detail = ""
 
+    def leave_the_gone(self) -> None:
+        """Obey whoever is heard next, if the one that is bound has gone."""
+        if self._bound is not None and self._bound not in dict(_names(self._node, self._topic)):
+            self.bind_anew()
+
     def obeyed(self, gid: Sequence[int] | bytes) -> bool:
         """Whether a message of this publisher counts."""
         sender = _gid(gid)

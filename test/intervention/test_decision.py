@@ -954,6 +954,19 @@ def test_a_lost_arm_whose_joint_states_are_wrong_is_taken_up_by_a_reset_where_th
     assert not gate.gate._standing.lost
 
 
+def test_an_arm_that_was_lost_in_a_hold_and_is_far_from_its_command_is_taken_up_by_a_reset() -> None:
+    gate = Ticked().following()
+    gate.policy_on = False
+    gate.until(Mode.HOLD)
+    gate.runs(60)
+    gate.gate._standing.lost = True
+    gate.sag = turned(2, 0.6, REST)
+    gate.runs(60)
+    assert gate.gate._standing.lost
+    assert gate.tick(ASK.RESET).answers[0].accepted
+    assert not gate.gate._standing.lost
+
+
 # Reasons
 
 

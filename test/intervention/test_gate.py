@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_world import ARM, PERIOD_S, World, chunk, output
+from gate_world import ARM, HOME, PERIOD_S, World, chunk, output
 
 from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Decision, Fault, GateInputs, RequestKind
@@ -227,6 +227,20 @@ def test_an_impossible_joint_state_does_not_move_the_arm_it_stops(reading_rad: f
     assert np.abs(v).max() == 0.0
     reset = world.step(RequestKind.RESET).answers[0]
     assert reset.accepted == (goes_on and reading_rad < 4.0), reset.message
+
+
+def test_a_fast_arm_that_is_blocked_is_held_where_it_is() -> None:
+    world = World(goal=lambda t: HOME + np.outer(1.5 * (np.asarray(t) - 0.5).clip(0.0), np.eye(7)[6])).start()
+    while speed(world) < 1.2:
+        world.step()
+        assert world.now_s < 110.0, "the test's arm does not become fast"
+    world.arm_follows = False
+    world.until(Mode.HOLD)
+    assert np.abs(world.controller.at(world.now_s)[0] - world.measured).max() > 0.4, "the case tests nothing"
+    time_to_rest(world)
+    world.run(0.2)
+    q, _ = world.controller.at(world.now_s)
+    assert np.abs(q - world.measured).max() < 0.01, "the command stands where the arm is not"
 
 
 def test_no_reset_is_accepted_between_two_impossible_joint_states() -> None:

@@ -204,6 +204,18 @@ def test_an_arm_is_held_where_it_is_measured_only_near_its_command(
     assert rest(arm) == pytest.approx(HOME + arm.sag if held else HOME)
 
 
+def test_an_arm_is_held_where_it_is_measured_near_where_it_was_commanded_to_be_a_moment_ago() -> None:
+    """A fast arm that is blocked has left its command far behind when that is noticed."""
+    arm = Stood(held_within_rad=0.375)
+    arm.senses.tracking.command(turned(3, 0.3))
+    arm.senses.tracking.command(HOME)
+    arm.sag = turned(3, 0.6, REST)
+    arm.goes_on(step_s=5.0)
+    arm.standing.begin(False)
+    arm.stands(HOLD, at_measured=True)
+    assert rest(arm) == pytest.approx(HOME + arm.sag)
+
+
 def test_a_lost_arm_is_not_taken_up_far_from_where_it_can_be() -> None:
     arm = Stood(held_within_rad=0.375, settle_timeout_s=0.25).drives()
     arm.standing.lost = True
@@ -221,7 +233,7 @@ def test_a_lost_arm_is_not_taken_up_far_from_where_it_can_be() -> None:
 
 def test_a_lost_arm_may_be_as_far_as_the_end_of_its_last_command() -> None:
     """Whether the controller went on, nobody knows."""
-    arm = Stood(held_within_rad=0.001).drives()
+    arm = Stood(tracking_slow_rad=0.001, tracking_hold_rad=0.001, held_within_rad=0.001).drives()
     arm.standing.lost = True
     arm.sag = arm.motion.end - arm.motion.position
     assert np.abs(arm.sag).max() > 0.001

@@ -89,6 +89,15 @@ def test_the_error_is_that_of_the_farthest_joint_from_the_nearest_recent_command
     assert check.error_rad == pytest.approx(0.25)
 
 
+def test_a_place_is_as_far_as_the_nearest_recent_command() -> None:
+    check = TrackingCheck(0.02, 0.01)
+    assert check.distance_rad(HOME) == np.inf
+    for angle_rad in (0.0, 0.5, 1.0):
+        check.command(turned(2, angle_rad))
+    assert check.distance_rad(turned(2, 0.25)) == pytest.approx(0.25)
+    assert check.error_rad == 0.0, "nothing has been measured"
+
+
 @pytest.mark.parametrize(("window_s", "count"), [(0.03, 3), (0.26, 26), (0.001, 1)])
 def test_commands_count_as_recent_for_the_window_and_at_least_for_one_period(
     window_s: float, count: int

@@ -250,6 +250,29 @@ def test_a_second_source_of_the_arms_joint_states_is_a_fault_and_one_of_other_jo
     assert other.get_name() in node.inbox.details()[qos.JOINT_STATES]
 
 
+def test_a_driver_that_was_started_again_is_obeyed_once_the_one_before_has_gone(
+    node: Receiver, make_node: Callable[..., Any]
+) -> None:
+    first, second = make_node(), make_node()
+    bound, again = publisher(first, qos.JOINT_STATES), publisher(second, qos.JOINT_STATES)
+    bound.publish(joints())
+    assert taken(node, lambda inputs: inputs.robot)
+    again.publish(joints(STAMP_S + 1.0))
+    assert taken(node, faults)
+    node.inbox.leave_the_gone()
+    assert node.take().faults, "the first is still there"
+
+    first.destroy_publisher(bound)
+
+    def left() -> bool:
+        node.inbox.leave_the_gone()
+        return not node.inbox.details()[qos.JOINT_STATES]
+
+    until(left, "the end of the first")
+    again.publish(joints(STAMP_S + 2.0))
+    assert taken(node, lambda inputs: inputs.robot).stamp_s == pytest.approx(STAMP_S + 2.0)
+
+
 def test_what_waits_is_read_while_a_transition_keeps_the_executor_busy(
     node: Receiver, make_node: Callable[..., Any]
 ) -> None:
