@@ -186,15 +186,19 @@ def test_a_second_writer_is_named_as_soon_as_its_name_is_known_and_stays_named(c
     assert "/rogue" in world.step().state.reason
 
 
+def rests_where_it_is_measured(world: World) -> None:
+    time_to_rest(world)
+    world.run(0.2)
+    q, _ = world.controller.at(world.now_s)
+    assert np.abs(q - world.measured).max() < 0.01, "the command stands where the arm is not"
+
+
 def test_an_arm_that_does_not_follow_is_slowed_then_held_where_it_is() -> None:
     world = moving()
     world.arm_follows = False
     world.until(Mode.SLOW_DOWN)
     world.until(Mode.HOLD)
-    time_to_rest(world)
-    world.run(0.2)
-    q, _ = world.controller.at(world.now_s)
-    assert np.abs(q - world.measured).max() < 0.01, "the command stands where the arm is not"
+    rests_where_it_is_measured(world)
 
 
 def test_impossible_joint_states_latch() -> None:
@@ -237,10 +241,7 @@ def test_a_fast_arm_that_is_blocked_is_held_where_it_is() -> None:
     world.arm_follows = False
     world.until(Mode.HOLD)
     assert np.abs(world.controller.at(world.now_s)[0] - world.measured).max() > 0.4, "the case tests nothing"
-    time_to_rest(world)
-    world.run(0.2)
-    q, _ = world.controller.at(world.now_s)
-    assert np.abs(q - world.measured).max() < 0.01, "the command stands where the arm is not"
+    rests_where_it_is_measured(world)
 
 
 def test_no_reset_is_accepted_between_two_impossible_joint_states() -> None:
