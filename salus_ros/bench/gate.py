@@ -33,7 +33,7 @@ def measure(quick: bool) -> Iterator[Figure]:
 
     Then, under the same load, those of other ways to run it beside those of the shipped one.
     """
-    plans, stops = (60, 10) if quick else (500, 60)
+    plans, stops = (60, 10) if quick else (500, 200)
     for load, words in ((0, ""), (os.cpu_count() or 1, ", every core taken")):
         times = measure_gate(plans, stops, load=load)
         yield from _figures(times, words)

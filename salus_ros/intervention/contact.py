@@ -37,6 +37,8 @@ class ContactSense:
         """(J,) where the Jacobian was computed; at first infinitely far away."""
         self._to_force: Floats
         """(3, J), joint torques to the force at the tool there."""
+        self.largest_n = 0.0
+        """The largest force since the count was last begun anew."""
         self.reset()
 
     def reset(self) -> None:
@@ -57,12 +59,18 @@ class ContactSense:
             self._to_force = self._inverse_jacobian(state.joint_position_rad)
             self._place = state.joint_position_rad
         self.force_n = float(np.linalg.norm(self._to_force @ difference))
+        self.largest_n = max(self.largest_n, self.force_n)
         step = min(max(state.stamp_s - self._stamp_s, 0.0), self._baseline_s)
         self._stamp_s = state.stamp_s
         self._contact_for_s = _lasting(self._contact_for_s, self.force_n >= self._contact_n, step)
         self._hard_for_s = _lasting(self._hard_for_s, self.force_n >= self._hard_n, step)
         constant_s = self._baseline_s * (_SLOWER_IN_CONTACT if self._contact_for_s >= 0.0 else 1.0)
         self._baseline = baseline + difference * (1.0 - math.exp(-step / constant_s))
+
+    @property
+    def feels(self) -> bool:
+        """Whether any joint has effort."""
+        return bool(np.isfinite(self._baseline).any())
 
     @property
     def contact(self) -> bool:

@@ -28,14 +28,17 @@ from salus_ros.intervention.tracking import StallCheck
 from salus_ros.robot.model import ArmModel
 from salus_ros.types import Cause, InterventionState, JointTrajectory, Mode
 
+_STALL: Final = Trigger(Mode.ASSIST, Cause.STALL)
+_NOT_FOLLOWED: Final = Trigger(Mode.HOLD, Cause.TRACKING_ERROR)
+
 _CORNERS_FROM_S: Final = (None, 0.015, SOONEST_S)
 """Where the corners of a command are kept from, tried in turn. The controller, which has cut others, is not
 exactly where it is commanded to be, and makes up for it by the first point: the nearer, the harder."""
 _STOP_AT_MEASURED: Final = frozenset(
     {
         Trigger(Mode.ASSIST, Cause.CONTACT),
-        Trigger(Mode.ASSIST, Cause.STALL),
-        Trigger(Mode.HOLD, Cause.TRACKING_ERROR),
+        _STALL,
+        _NOT_FOLLOWED,
         Trigger(Mode.EMERGENCY_STOP, Cause.CONTACT_FORCE),
     }
 )
@@ -85,7 +88,7 @@ class Gate:
         self._senses = Senses(settings, arm, self._limits)
         self._following = Following(settings, self._senses)
         self._standing = Standing(settings, self._senses, self._limits)
-        self._stall = StallCheck(s.stall_s, s.stall_progress)
+        self._stall = StallCheck(s.stall_s, s.stall_progress, s.tracking_holds, s.attempts_renew_s)
         held = frozenset({Trigger(Mode.EMERGENCY_STOP, Cause.LATCH_RESTORED)}) if latched else frozenset()
         self._modes = ModeState(held=held)
         self._latched_reason = latched.reason if latched else ""
@@ -125,7 +128,7 @@ class Gate:
         motion, robot = self._motion, self._senses.robot
         limits: tuple[LimitReport, ...] = ()
         if motion is not None:
-            limits = self._limits.use(motion.position, motion.velocity)
+            limits = (*self._limits.use(motion.position, motion.velocity), *self._senses.uses())
         elif robot is not None:
             limits = self._limits.use(robot.joint_position_rad, robot.joint_velocity_rad_s)
         return GateReport(self._senses.inputs(now_s), limits)
@@ -215,7 +218,7 @@ class Gate:
         if self._modes.mode not in FOLLOWING or self._motion is None:
             self._idle_since_s = None
             self._stall.reset()
-            return frozenset()
+            return frozenset({_STALL} if self._stall.blocked() else ())
         found = set()
         if self._following.refused_in_a_row >= self.settings.refused_plans_to_replan:
             self._following.refused_in_a_row = 0
@@ -227,7 +230,7 @@ class Gate:
         elif now_s - self._idle_since_s >= self.settings.hold_off_s:
             found.add(Trigger(Mode.HOLD, Cause.PLAN_ENDED))
         if self._stall.stalled(now_s, self._motion.advanced_s):
-            found.add(Trigger(Mode.ASSIST, Cause.STALL))
+            found.add(_STALL)
         return frozenset(found)
 
     def _stands(self, now_s: float) -> bool:
@@ -257,7 +260,7 @@ class Gate:
             self._following.renew()
             self._following.bar(inputs.ros_time_s)
             self._standing.renew()
-            self._stall.reset()
+            self._stall.renew()
             self._idle_since_s = None
             self._asked_for = None
             self._counts = dict.fromkeys(Mode, 0)
@@ -269,6 +272,8 @@ class Gate:
             self._following.give_up()
         elif after.active and before.mode == Mode.EMERGENCY_STOP != after.mode:
             self._senses.arm(now_s)
+        if before.mode in FOLLOWING and _NOT_FOLLOWED in after.held - before.held:
+            self._stall.hold()
         if before.mode == Mode.ASSIST != after.mode and after.mode != Mode.EMERGENCY_STOP:
             self._senses.contact.reset()
 

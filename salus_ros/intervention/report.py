@@ -29,7 +29,7 @@ class LimitReport:
 
     name: str
     used: float
-    """Share of what is allowed that is used now; above 1 is beyond the limit."""
+    """Share of what is allowed that is used now; above 1 is beyond the limit, nan unknown."""
     detail: str
     """Where it is nearest, in words."""
 

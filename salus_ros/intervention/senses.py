@@ -13,7 +13,7 @@ from salus_ros.intervention.contact import ContactSense
 from salus_ros.intervention.inputs import Fault, GateInputs, RequestKind
 from salus_ros.intervention.limits import Limits
 from salus_ros.intervention.path import JointPath, PathError, spline
-from salus_ros.intervention.report import InputReport
+from salus_ros.intervention.report import InputReport, LimitReport
 from salus_ros.intervention.risk import RiskJudge
 from salus_ros.intervention.rules import FAULT_MODES, Trigger
 from salus_ros.intervention.settings import GateSettings
@@ -105,6 +105,7 @@ class Senses:
         """Count from here: at activation."""
         self.refused_count = 0
         self.overrun_count = 0
+        self.contact.largest_n = self.tracking.largest_rad = 0.0
 
     def take(self, now_s: float, inputs: GateInputs) -> tuple[str, ...]:
         """Take what arrived; returns why what was refused was refused."""
@@ -141,6 +142,26 @@ class Senses:
                 required.get(name, True),
             )
             for name in (_ROBOT, _POLICY, _PREDICTION, _BUTTON)
+        )
+
+    def uses(self) -> tuple[LimitReport, ...]:
+        """How near an active gate is to a contact and to an arm that does not follow."""
+        s, contact, tracking = self._settings, self.contact, self.tracking
+        since = "at most since the activation"
+        force = LimitReport(
+            "contact force",
+            contact.force_n / s.contact_force_n,
+            f"about {contact.force_n:.0f} N at the tool, {contact.largest_n:.0f} N {since}",
+        )
+        if not contact.feels:
+            force = LimitReport(force.name, math.nan, "no joint has effort, so that no contact is felt")
+        return (
+            force,
+            LimitReport(
+                "distance from commands",
+                tracking.error_rad / s.tracking_slow_rad,
+                f"{tracking.error_rad:.3f} rad off recent commands, {tracking.largest_rad:.3f} rad {since}",
+            ),
         )
 
     def missing(self, now_s: float) -> str:

@@ -270,6 +270,9 @@ class GateSettings(BaseModel):
         0.1, ge=0, description="The arm must be off for this long before it counts [s]."
     )
     tracking_speed: float = Field(0.3, ge=0, le=1, description="Highest speed scale while the arm is off.")
+    tracking_holds: int = Field(
+        2, ge=0, description="Holds for an arm that does not follow its commands before a person is called."
+    )
     stall_s: float = Field(
         6.0, gt=0, description="A person is called when this long brought hardly any path time [s]."
     )

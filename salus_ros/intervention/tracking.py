@@ -50,6 +50,8 @@ class TrackingCheck:
 
     def __init__(self, window_s: float, period_s: float) -> None:
         self._size = max(round(window_s / period_s), 1)
+        self.largest_rad = 0.0
+        """The largest error since the count was last begun anew."""
         self.reset()
 
     def reset(self) -> None:
@@ -67,6 +69,7 @@ class TrackingCheck:
         """Take a valid joint position."""
         if self._commands:
             self.error_rad = self.distance_rad(position)
+            self.largest_rad = max(self.largest_rad, self.error_rad)
 
     def distance_rad(self, position: Floats) -> float:
         """How far the farthest joint is, at a position (J,), from the nearest recent command; inf without."""
@@ -83,11 +86,21 @@ class TrackingCheck:
 
 
 class StallCheck:
-    """Whether following brings the path forward at all."""
+    """Whether following brings the arm forward at all: in a window of time, and from one hold to the next."""
 
-    def __init__(self, window_s: float, progress: float) -> None:
+    def __init__(self, window_s: float, progress: float, holds: int, renew_s: float) -> None:
+        """``progress``: path time per time below which the arm stalls. ``holds``: how often it may be held
+        for not following its commands, until it has followed ``renew_s`` of path time without."""
         self._window_s = window_s
         self._progress = progress
+        self._holds_allowed = holds
+        self._renew_s = renew_s
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin a new window, and forget the holds."""
+        self._holds = 0
+        self._followed_s = 0.0
         self.reset()
 
     def reset(self) -> None:
@@ -95,8 +108,23 @@ class StallCheck:
         self._start_s = math.nan
         self._path_s = 0.0
 
+    def hold(self) -> None:
+        """The arm is held now because it did not follow its commands."""
+        self._holds += 1
+        self._followed_s = 0.0
+
+    def blocked(self) -> bool:
+        """Whether it was held more often than allowed; told once."""
+        if self._holds <= self._holds_allowed:
+            return False
+        self._holds = 0
+        return True
+
     def stalled(self, now_s: float, progress_s: float) -> bool:
         """Take the path time followed at this tick; true at the end of a window without progress."""
+        self._followed_s += progress_s
+        if self._followed_s >= self._renew_s:
+            self._holds = 0
         if math.isnan(self._start_s):
             self._start_s = now_s
         self._path_s += progress_s

@@ -2,8 +2,9 @@
 
 The driver publishes what the gate needs and times what comes back. A policy output carries its number in the
 gripper's opening, which the gate commands in the very tick in which it goes over to that output; a stop is
-timed to the state that says so, which the gate publishes after the command. The relay is a node of one
-subscription for each input, which publishes a trajectory of the gate's length as soon as a message comes.
+timed to the last command before the state that says so, which the gate publishes right after it. The relay is
+a node of one subscription for each input, which publishes a trajectory of the gate's length as soon as a
+message comes.
 Run as a module, this is the relay's ``main``.
 """
 
@@ -247,8 +248,9 @@ class Driver:
 
     def _hear_state(self, message: InterventionState) -> None:
         self.state = message
-        if message.mode in (Mode.PROTECTIVE_STOP, Mode.REPLAN, Mode.EMERGENCY_STOP):
-            self._came("stop", time.monotonic())
+        stopped = message.mode in (Mode.PROTECTIVE_STOP, Mode.REPLAN, Mode.EMERGENCY_STOP)
+        if stopped and self._command_s >= self._sent_s.get("stop", float("inf")):
+            self._came("stop", self._command_s)
 
     @property
     def follows(self) -> bool:

@@ -82,5 +82,5 @@ def _input(one: InputReport) -> Health:
 
 
 def _limit(one: LimitReport) -> Health:
-    level = OK if one.used < _NEAR else WARN if one.used <= 1.0 else ERROR
+    level = OK if one.used < _NEAR else ERROR if one.used > 1.0 else WARN
     return Health(level, one.detail, {"used": one.used})

@@ -1028,5 +1028,6 @@ def test_the_report_tells_limits_of_the_command_or_else_of_the_arm_and_else_none
     report = gate.gate.report(gate.now_s)
     assert "joint 6 at 2.950" not in report.limits[0].detail
     assert report.limits[1].detail == "joint 1 at 0.300 rad/s"
+    assert [one.name for one in report.limits][3:] == ["contact force", "distance from commands"]
     assert [one.name for one in report.inputs][:2] == ["joint states", "policy output"]
     assert report.inputs[0].silence_s == pytest.approx(0.0)

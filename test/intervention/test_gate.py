@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -199,6 +200,29 @@ def test_an_arm_that_does_not_follow_is_slowed_then_held_where_it_is() -> None:
     world.until(Mode.SLOW_DOWN)
     world.until(Mode.HOLD)
     rests_where_it_is_measured(world)
+
+
+def test_an_arm_that_stays_blocked_is_tried_again_twice_and_then_a_person_is_called() -> None:
+    world = moving()
+    world.arm_follows = False
+    world.run(20.0)
+    modes = [decision.state.mode for _, _, _, decision in world.log]
+    holds = sum(before != mode == Mode.HOLD for before, mode in itertools.pairwise(modes))
+    assert (modes[-1], holds) == (Mode.ASSIST, 1 + 3), "the first hold is that of the start"
+    assert world.decision is not None
+    assert world.decision.state.cause == Cause.STALL
+    rests_where_it_is_measured(world)
+
+
+def test_an_arm_that_follows_again_between_its_holds_needs_nobody() -> None:
+    world = moving()
+    for _ in range(5):
+        world.arm_follows = False
+        world.until(Mode.HOLD)
+        world.arm_follows = True
+        world.until(Mode.NOMINAL)
+        world.run(5.0)
+    assert Mode.ASSIST not in {decision.state.mode for _, _, _, decision in world.log}
 
 
 def test_impossible_joint_states_latch() -> None:

@@ -132,6 +132,7 @@ def test_an_arm_that_has_only_been_taken_up_has_followed_nothing() -> None:
     settings = GateSettings()
     motion = ArmMotion(HOME, MotionLimits.of(ARM, settings), limits_of(settings), EntryRules.of(settings))
     assert (motion.advanced_s, motion.speed, motion.standing) == (0.0, 0.0, False)
+    assert motion.rest_in_s == pytest.approx(0.3), "the controller has one place to come to, and time for it"
 
 
 def test_an_arm_that_holds_is_neither_followed_nor_stopped() -> None:

@@ -11,7 +11,7 @@ from gate_world import ARM, HOME, prediction
 from told import Told
 
 from salus_ros.intervention.inputs import Fault, RequestKind
-from salus_ros.intervention.report import InputReport
+from salus_ros.intervention.report import InputReport, LimitReport
 from salus_ros.intervention.rules import Trigger
 from salus_ros.types import Cause, Floats, Mode
 
@@ -510,6 +510,47 @@ def test_contact_calls_a_person_and_a_hard_one_latches_with_the_force_told(
     force = told.senses.contact.force_n
     assert force == pytest.approx(force_n, rel=0.1)
     assert told.senses.details == {trigger.cause: f"about {force:.0f} N at the tool" for trigger in felt}
+
+
+def test_force_and_distance_are_told_as_shares_of_their_limits_with_the_largest_since_the_activation() -> (
+    None
+):
+    told = Told(contact_force_n=100.0, tracking_slow_rad=0.125).armed()
+    told.senses.tracking.command(HOME)
+    told.tick(0.01, robot=told.robot())
+    told.tick(0.01, robot=told.robot(HOME - 0.03125, joint_effort_nm=press(80.0)))
+    largest_n = told.senses.contact.force_n
+    assert largest_n == pytest.approx(80.0, rel=0.1)
+    told.tick(0.01, robot=told.robot(HOME + 0.015625))
+    force, distance = told.senses.uses()
+    now_n = told.senses.contact.force_n
+    assert now_n < 0.2 * largest_n
+    said = f"about {now_n:.0f} N at the tool, {largest_n:.0f} N at most since the activation"
+    assert force == LimitReport("contact force", now_n / 100.0, said)
+    said = "0.016 rad off recent commands, 0.031 rad at most since the activation"
+    assert distance == LimitReport("distance from commands", pytest.approx(0.125), said)
+    told.senses.arm(told.now_s)
+    told.tick(0.01, robot=told.robot())
+    force, distance = told.senses.uses()
+    assert f"{largest_n:.0f} N at most" in force.detail, "a reset is no activation"
+    assert "0.031 rad at most" in distance.detail
+    told.senses.renew_counters()
+    force, distance = told.senses.uses()
+    assert (force.detail, distance.detail) == (
+        "about 0 N at the tool, 0 N at most since the activation",
+        "0.000 rad off recent commands, 0.000 rad at most since the activation",
+    )
+
+
+def test_an_arm_without_effort_is_told_to_feel_no_contact() -> None:
+    told = Told().armed()
+    told.tick(0.01, robot=told.robot(joint_effort_nm=np.full(7, np.nan)))
+    force, _ = told.senses.uses()
+    assert math.isnan(force.used)
+    assert (force.name, force.detail) == ("contact force", "no joint has effort, so that no contact is felt")
+    told.tick(0.01, robot=told.robot(joint_effort_nm=np.where(np.arange(7) == 3, 1.0, np.nan)))
+    force, _ = told.senses.uses()
+    assert force.used == 0.0, "one joint is enough"
 
 
 def test_arming_forgets_what_was_felt_foreseen_and_wrong_before() -> None:

@@ -244,6 +244,18 @@ def test_a_lost_arm_may_be_as_far_as_the_end_of_its_last_command() -> None:
     assert not arm.standing.lost
 
 
+def test_a_lost_arm_may_be_where_its_last_command_has_come_to() -> None:
+    """Far from the end of it, and from what was commanded before."""
+    arm = Stood(tracking_slow_rad=0.001, tracking_hold_rad=0.001, held_within_rad=0.001).drives()
+    arm.standing.lost = True
+    arm.sag = REST
+    arm.senses.tracking.command(arm.motion.position + 1.0)
+    assert np.abs(arm.motion.end - arm.motion.position).max() > 0.001
+    arm.tick(0.0, robot=arm.robot(arm.motion.position))
+    arm.standing.stand(arm.motion, HOLD, False, arm.now_s, 0.0)
+    assert not arm.standing.lost
+
+
 def test_only_a_lost_arm_that_rests_and_is_measured_where_it_cannot_be_waits_for_a_person() -> None:
     arm = Stood(held_within_rad=0.375)
 

@@ -167,6 +167,10 @@ def test_after_a_reset_old_commands_count_no_more() -> None:
 # Progress
 
 
+def checked(window_s: float = 1.0, progress: float = 0.5, holds: int = 2, renew_s: float = 3.0) -> StallCheck:
+    return StallCheck(window_s, progress, holds, renew_s)
+
+
 def stalls(check: StallCheck, progress_s: float, start_s: float, ticks: int) -> list[float]:
     """When a stall is told, with a tick each quarter of a second."""
     times = [start_s + 0.25 * i for i in range(ticks)]
@@ -174,27 +178,56 @@ def stalls(check: StallCheck, progress_s: float, start_s: float, ticks: int) -> 
 
 
 def test_a_window_without_progress_is_a_stall_and_the_next_one_begins_after_it() -> None:
-    assert stalls(StallCheck(1.0, 0.5), 0.0, 10.0, 13) == [11.0, 12.0, 13.0]
+    assert stalls(checked(1.0, 0.5), 0.0, 10.0, 13) == [11.0, 12.0, 13.0]
 
 
 def test_enough_progress_is_no_stall_and_a_little_less_is_one() -> None:
     # Five ticks from the first to the end of the first window, four in each one after it.
-    assert stalls(StallCheck(1.0, 0.5), 0.125, 10.0, 13) == []
-    assert stalls(StallCheck(1.0, 0.5), 0.12, 10.0, 13) == [12.0, 13.0]
-    assert stalls(StallCheck(2.0, 0.25), 0.04, 10.0, 9) == [12.0], "the share is one of the window"
+    assert stalls(checked(1.0, 0.5), 0.125, 10.0, 13) == []
+    assert stalls(checked(1.0, 0.5), 0.12, 10.0, 13) == [12.0, 13.0]
+    assert stalls(checked(2.0, 0.25), 0.04, 10.0, 9) == [12.0], "the share is one of the window"
 
 
 def test_progress_of_one_window_does_not_count_in_the_next() -> None:
-    check = StallCheck(1.0, 0.5)
+    check = checked(1.0, 0.5)
     assert not check.stalled(10.0, 100.0)
     assert not check.stalled(11.0, 0.0)
     assert check.stalled(12.0, 0.0)
 
 
 def test_after_a_reset_the_window_begins_anew_with_the_next_tick() -> None:
-    check = StallCheck(1.0, 0.5)
+    check = checked(1.0, 0.5)
     check.stalled(10.0, 100.0)
     check.reset()
     assert not check.stalled(10.5, 0.0)
     assert not check.stalled(11.25, 0.0)
     assert check.stalled(11.5, 0.0), "progress from before the reset counted"
+
+
+@pytest.mark.parametrize("allowed", [0, 2])
+def test_an_arm_that_is_held_more_often_than_allowed_is_blocked_which_is_told_once(allowed: int) -> None:
+    check = checked(holds=allowed)
+    for _ in range(2):
+        for _ in range(allowed):
+            check.hold()
+            assert not check.blocked()
+        check.hold()
+        assert check.blocked()
+        assert not check.blocked()
+
+
+def test_an_arm_that_has_followed_far_enough_since_it_was_held_is_not_blocked() -> None:
+    check = checked(holds=1, renew_s=1.0)
+
+    def held_after(followed_s: float) -> bool:
+        check.stalled(10.0, followed_s)
+        check.hold()
+        return check.blocked()
+
+    assert [held_after(0.5), held_after(0.75), held_after(0.25)] == [False, True, False]
+    assert held_after(1.0) is False, "it had followed for long enough"
+    check.reset()
+    assert held_after(0.5) is True, "a new window forgot the hold"
+    held_after(0.0)
+    check.renew()
+    assert held_after(0.0) is False, "it was held before it began anew"

@@ -1,9 +1,9 @@
 """``make mutation``: how many small changes to ``salus_ros/intervention/`` the tests notice.
 
 Runs mutmut in a folder of its own, where the package is copied without what the gate must not need, and
-writes the score of each file, with every survivor as a diff, into a JSON. mutmut brings another pytest, so it
-is installed beside the environment and not into it. Files that are finished are not run again until they or
-their tests change.
+writes the score of each file, with what every survivor made of its line, into the JSON that the docs are made
+from; the survivors as diffs stay in that folder. mutmut brings another pytest, so it is installed beside the
+environment and not into it. Files that are finished are not run again until they or their tests change.
 """
 
 from __future__ import annotations
@@ -173,21 +173,25 @@ def collect(work: Path, environment: dict[str, str]) -> dict[str, Any]:
         [sys.executable, "-c", SHOW, *alive],
         cwd=work, env=environment, check=True, capture_output=True, text=True,
     ).stdout if alive else "{}"  # fmt: skip
+    diffs = list(json.loads(shown).values())
+    work.with_suffix(".diff").write_text("\n".join(diffs))
     tried = len(killed) + len(alive)
-    row = {"mutants": tried, "killed": len(killed), "survivors": json.loads(shown)}
+    row = {"mutants": tried, "killed": len(killed), "survivors": sorted(map(changed_line, diffs))}
     return row if tried == len(found) else {**row, "of": len(found)}
+
+
+def measured(found: list[str]) -> dict[str, dict[str, Any]]:
+    """The scores that were published and still hold."""
+    rows = json.loads(RESULTS.read_text())["files"] if RESULTS.exists() else {}
+    return {name: row for name, row in rows.items() if name in found and row["version"] == version(name)}
 
 
 def publish(score: dict[str, dict[str, Any]], found: list[str]) -> None:
     """Put the score where the docs are made from."""
-    files = {
-        name: {**row, "survivors": sorted(map(changed_line, row["survivors"].values()))}
-        for name, row in sorted(score.items())
-    }
     results = {
         "date": datetime.date.today().isoformat(),
         "not_measured": [name for name in found if name not in score],
-        "files": files,
+        "files": dict(sorted(score.items())),
     }
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
@@ -216,16 +220,13 @@ def main() -> int:
     tools = folder / "tools"
     install(tools)
     found = sorted(path.stem for path in (ROOT / "salus_ros/intervention").glob("*.py") if changeable(path))
-    result_path = folder / "score.json"
-    before: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
-    score = {name: row for name, row in before.items() if name in found and row["version"] == version(name)}
+    score = measured(found)
     for name in arguments.files or [name for name in found if name not in score]:
         score[name] = {
             "version": version(name),
             **mutate(name, folder, tools, arguments.children, arguments.draw),
         }
         print(f"{name}: {score[name]['killed']} of {score[name]['mutants']} killed", flush=True)
-        result_path.write_text(json.dumps(score, indent=1) + "\n")
         publish(score, found)
     print(f"written: {RESULTS}; now run python scripts/safety_docs.py")
     return 0

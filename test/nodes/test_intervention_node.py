@@ -418,6 +418,7 @@ def test_the_diagnostics_tell_of_every_input_limit_writer_and_mode(around: Surro
     for name in (
         *("input joint states", "input policy output", "input failure prediction"),
         *("limit joint positions", "limit joint velocities", "limit workspace box"),
+        *("limit contact force", "limit distance from commands"),
         *(f"writers of {topic}" for topic in (qos.ARM_COMMAND, qos.POLICY_OUTPUT, qos.JOINT_STATES)),
         *(f"mode {mode.name}" for mode in Mode),
     ):
