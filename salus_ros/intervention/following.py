@@ -61,7 +61,14 @@ class Following:
     def ready(self, motion: ArmMotion, ros_time_s: float) -> bool:
         """Whether a plan is there that a standing arm may begin."""
         plan = self._newer(ros_time_s)
-        return plan is not None and motion.entry(plan.path, self._due_s(plan), plan.end_s).objection == ""
+        if plan is None:
+            return False
+        objection = motion.entry(plan.path, self._due_s(plan), plan.end_s).objection
+        if objection:
+            self._refuse(plan, objection)
+        elif plan is self._tried:
+            self._tried = None
+        return objection == ""
 
     def follow(self, motion: ArmMotion, speed: float, ros_time_s: float) -> float | None:
         """Go on at this speed scale at most; returns the gripper's opening when it is to change."""
@@ -99,13 +106,19 @@ class Following:
             self._entry_speed = 1.0
             self.refused_in_a_row = 0
         elif entry.objection:
-            self._tried = plan
             self._entry_speed = 1.0
-            self.refused_in_a_row += 1
-            self._senses.refused_count += 1
-            self._senses.details[Cause.PLAN_REFUSED] = entry.objection
+            self._refuse(plan, entry.objection)
         else:
             self._entry_speed = entry.speed
+
+    def _refuse(self, plan: Plan, objection: str) -> None:
+        """Count a plan that cannot be joined, once."""
+        self._senses.details[Cause.PLAN_REFUSED] = objection
+        if plan is self._tried:
+            return
+        self._tried = plan
+        self.refused_in_a_row += 1
+        self._senses.refused_count += 1
 
     def _due_s(self, plan: Plan) -> float:
         """Path time followed since the plan's observation."""

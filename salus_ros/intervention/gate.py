@@ -151,7 +151,8 @@ class Gate:
         before = self._modes
         facts = Facts(
             present=present if muted else present | learned,
-            standing=self._stands(now_s),
+            standing=self._stands(),
+            lost=self._motion is not None and self._standing.waits_for_a_person(self._motion, now_s),
             plan_ready=self._plan_ready(inputs.ros_time_s),
             inputs_missing=senses.missing(now_s) if _asks_to_activate(inputs) else "",
             step_s=0.0 if math.isnan(self._last_s) else max(now_s - self._last_s, 0.0),
@@ -165,12 +166,13 @@ class Gate:
             for request, (accepted, message) in zip(inputs.requests, result.answers, strict=True)
         )
         for answer in answers:
+            if answer.accepted and answer.request.kind in (RequestKind.RESUME, RequestKind.RETRY):
+                senses.contact.reset()
             if answer.accepted and answer.request.kind in NEWER_PLAN:
                 self._following.bar(inputs.ros_time_s)
-                motion = self._motion
-                if motion and (facts.standing or self._standing.waits_for_a_person(motion, now_s)):
+                if self._motion is not None and (facts.standing or facts.lost):
                     # Somebody may have moved the arm meanwhile; a hold where it was would make it leap.
-                    self._standing.place(motion, now_s)
+                    self._standing.place(self._motion, now_s)
         self._on_change(before, now_s, inputs)
 
         trigger = self._modes.trigger
@@ -201,7 +203,7 @@ class Gate:
         self._motion.advance(self._senses.clock.step_s)
         if self._following.plan is not None:
             self._following.advance(ros_time_s, self._motion.advanced_s)
-            self._standing.note(self._following.progress_s, self._motion.position)
+        self._standing.note(self._motion.advanced_s, self._motion.position)
 
     def _learned(self) -> frozenset[Trigger]:
         """What learned risk asks for; it is about the policy's motion, so a standing arm has none."""
@@ -215,14 +217,19 @@ class Gate:
 
     def _own_triggers(self, now_s: float) -> frozenset[Trigger]:
         """What follows from the gate's own motion."""
-        if self._modes.mode not in FOLLOWING or self._motion is None:
-            self._idle_since_s = None
-            self._stall.reset()
-            return frozenset({_STALL} if self._stall.blocked() else ())
-        found = set()
-        if self._following.refused_in_a_row >= self.settings.refused_plans_to_replan:
+        mode, found = self._modes.mode, set()
+        if mode not in FOLLOWING and mode != Mode.HOLD:
+            # A replan counts its attempts itself, and a person looks anyway.
+            self._following.refused_in_a_row = 0
+        elif self._following.refused_in_a_row >= self.settings.refused_plans_to_replan:
             self._following.refused_in_a_row = 0
             found.add(Trigger(Mode.REPLAN, Cause.PLAN_REFUSED))
+        if mode not in FOLLOWING or self._motion is None:
+            self._idle_since_s = None
+            self._stall.reset()
+            if self._stall.blocked():
+                found.add(_STALL)
+            return frozenset(found)
         if self._following.plan is not None:
             self._idle_since_s = None
         elif self._idle_since_s is None:
@@ -233,14 +240,12 @@ class Gate:
             found.add(_STALL)
         return frozenset(found)
 
-    def _stands(self, now_s: float) -> bool:
+    def _stands(self) -> bool:
         """Whether the arm stands for the mode machine."""
         if self._motion is None:
             return True
         if self._modes.leaving != Cause.NONE:
             return self._motion.standing or self._standing.lost
-        if self._modes.mode == Mode.EMERGENCY_STOP and self._standing.waits_for_a_person(self._motion, now_s):
-            return True
         return self._standing.over(self._motion, self._modes.mode)
 
     def _plan_ready(self, ros_time_s: float) -> bool:
@@ -274,8 +279,6 @@ class Gate:
             self._senses.arm(now_s)
         if before.mode in FOLLOWING and _NOT_FOLLOWED in after.held - before.held:
             self._stall.hold()
-        if before.mode == Mode.ASSIST != after.mode and after.mode != Mode.EMERGENCY_STOP:
-            self._senses.contact.reset()
 
     def _move(
         self, trigger: Trigger, came: frozenset[Trigger], now_s: float, ros_time_s: float
@@ -296,8 +299,8 @@ class Gate:
             standing.begin(motion.speed > 0.0)
             following.give_up()
         at_measured = not came.isdisjoint(_STOP_AT_MEASURED)
-        standing.stand(motion, trigger, at_measured, now_s, following.progress_s)
-        if not self._stands(now_s):
+        standing.stand(motion, trigger, at_measured, now_s)
+        if not self._stands():
             following.bar(ros_time_s)
         return None
 
@@ -344,7 +347,7 @@ class Gate:
                 if not objection:
                     return command
         self._fault = f"a command was withheld: {objection}"
-        motion.rest_at(motion.position)
+        self._standing.lost = True  # the controller goes on along what it was sent last
         return None
 
     def _decision(

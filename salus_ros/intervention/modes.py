@@ -46,6 +46,8 @@ class Facts:
     """Triggers that are present now."""
     standing: bool = True
     """The command rests, and so does whatever belongs to the mode (retracing)."""
+    lost: bool = False
+    """The arm was lost and is measured where it cannot be, so that it stands until a person looks."""
     plan_ready: bool = False
     """A plan newer than the last standstill is at hand and can be joined."""
     inputs_missing: str = ""
@@ -147,11 +149,13 @@ def _clear(state: ModeState, facts: Facts, settings: ModeSettings) -> ModeState:
     mode = state.mode
     cleared = {t for t in state.held if RULES[t].clear is Clear.GONE and t not in facts.present}
     came: set[Trigger] = set()
-    if facts.plan_ready and facts.standing:
-        if mode == Mode.REPLAN:
+    if facts.standing:
+        if mode == Mode.REPLAN and facts.plan_ready:
             cleared |= _of(state.held, Mode.REPLAN)
         calm = state.calm_s >= settings.hold_off_s and not _any(facts.present, Mode.HOLD)
-        if mode == Mode.HOLD and state.leaving == Cause.NONE and calm:
+        # What stands for another reason below waits for a plan, or a person, itself.
+        stands = _any(state.held, Mode.REPLAN) or _any(state.held, Mode.ASSIST)
+        if mode == Mode.HOLD and state.leaving == Cause.NONE and calm and (facts.plan_ready or stands):
             cleared |= _of(state.held, Mode.HOLD)
     replans = state.replans
     if mode == Mode.PROTECTIVE_STOP and facts.standing:
@@ -240,15 +244,18 @@ def _emergency_stop(state: ModeState, facts: Facts) -> tuple[ModeState, bool, st
 
 
 def _reset(state: ModeState, facts: Facts) -> tuple[ModeState, bool, str]:
-    if not _any(state.held, Mode.EMERGENCY_STOP):
-        return state, True, ""
     standing = sorted(
         trigger.cause.name.lower() for trigger in facts.present if trigger.mode == Mode.EMERGENCY_STOP
     )
     if standing:
         return state, False, f"the cause still stands: {', '.join(standing)}"
-    if not facts.standing:
+    if state.mode in FOLLOWING:
+        # The driver, which a reset lets go on, may hold the arm elsewhere: it must be taken up at rest.
+        return state, False, "nothing is stopped: the arm follows the policy"
+    if not (facts.standing or facts.lost):
         return state, False, "the arm has not come to rest yet"
+    if not _any(state.held, Mode.EMERGENCY_STOP):
+        return state, True, ""
     if not state.active:
         return ModeState(inactive_cause=state.inactive_cause), True, ""
     return ModeState(active=True, leaving=state.leaving, held=frozenset({_WAIT})), True, ""

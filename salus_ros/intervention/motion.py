@@ -215,22 +215,26 @@ class ArmMotion:
         if self._follower is not None:
             self._follower.stop()
 
-    def rest_at(self, target: Floats) -> None:
-        """Leave the path and come to rest at a place, as soon as the limits allow."""
+    def rest_at(self, target: Floats) -> bool:
+        """Leave the path and come to rest at a place, as soon as the limits allow.
+
+        False, and a stop on the path instead, if no such move stays inside them: one that is fast near the
+        edge of the workspace box swings out of it, where the path would have turned away.
+        """
         target = self._limits.inside(target)
         if self.placing:
             self.place(target)
-            return
-        self._rest = rest_move(
-            self.position,
-            self.velocity,
-            target,
-            self._motion.velocity_rad_s,
-            self._motion.acceleration_rad_s2,
-            self._motion.lead_s,
-        )
+            return True
+        lead_s = self._motion.lead_s
+        limits = self._motion.velocity_rad_s, self._motion.acceleration_rad_s2
+        rest = rest_move(self.position, self.velocity, target, *limits, lead_s)
+        if self._limits.objection(self.position, self.velocity, rest.trajectory_from(0.0, lead_s)):
+            self.stop()
+            return False
+        self._rest = rest
         self._rest_elapsed_s = 0.0
         self._follower, self._placing = None, False
+        return True
 
     def trajectory(self, corners_from_s: float | None = None) -> JointTrajectory:
         """What the controller is sent; see :meth:`Follower.trajectory`."""

@@ -26,6 +26,7 @@ _ROBOT: Final = "joint states"
 _POLICY: Final = "policy output"
 _PREDICTION: Final = "failure prediction"
 _BUTTON: Final = "emergency stop button"
+_HEARTBEATS: Final = frozenset({RequestKind.BUTTON_PRESSED, RequestKind.BUTTON_RELEASED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +122,7 @@ class Senses:
             if why
         ]
         self.refused_count += len(refused)
-        if not any(request.kind is RequestKind.ACTIVATE for request in inputs.requests):
-            self._asked_s = None
-        elif self._asked_s is None:
-            self._asked_s = float(np.fmax(inputs.ros_time_s, self._robot_stamp_s))
-        for request in inputs.requests:
-            if request.kind in (RequestKind.BUTTON_PRESSED, RequestKind.BUTTON_RELEASED):
-                self._pressed = request.kind is RequestKind.BUTTON_PRESSED
-                self._watchdogs.hear(_BUTTON, now_s)
+        self._take_requests(now_s, inputs)
         return tuple(refused)
 
     def inputs(self, now_s: float) -> tuple[InputReport, ...]:
@@ -346,6 +340,18 @@ class Senses:
         self._prediction_stamp_s = prediction.stamp_s
         self.risk.hear(prediction, now_s)
         return ""
+
+    def _take_requests(self, now_s: float, inputs: GateInputs) -> None:
+        kinds = {request.kind for request in inputs.requests}
+        if RequestKind.ACTIVATE not in kinds:
+            if not kinds or kinds - _HEARTBEATS:
+                self._asked_s = None
+        elif self._asked_s is None:
+            self._asked_s = float(np.fmax(inputs.ros_time_s, self._robot_stamp_s))
+        for request in inputs.requests:
+            if request.kind in _HEARTBEATS:
+                self._pressed = request.kind is RequestKind.BUTTON_PRESSED
+                self._watchdogs.hear(_BUTTON, now_s)
 
     def _take_unreadable(self, fault: Fault) -> str:
         if not fault.refused:

@@ -42,7 +42,7 @@ class GateSettings(BaseModel):
     path_tolerance_rad: float = Field(
         0.02, gt=0, le=0.1, description="The executed path stays this close to the policy's points [rad]."
     )
-    blend_s: float = Field(0.15, gt=0, le=0.15, description="Path time over which chunks are joined [s].")
+    blend_s: float = Field(0.15, ge=0.1, le=0.15, description="Path time over which chunks are joined [s].")
     blend_rad: float = Field(
         0.1, gt=0, le=0.1, description="Farthest that two chunks may lie apart where they are joined [rad]."
     )
@@ -77,7 +77,7 @@ class GateSettings(BaseModel):
         0.9, gt=0, le=1, description="Share of the joints' velocity limits that is used."
     )
     acceleration_fraction: float = Field(
-        0.8, gt=0, le=1, description="Share of the joints' acceleration limits that is used."
+        0.8, gt=0, le=0.9, description="Share of the joints' acceleration limits that is used."
     )
     braking_share: float = Field(
         0.2,
@@ -307,6 +307,7 @@ class GateSettings(BaseModel):
             ("contact_force_n", "hard_force_n"),
             ("tracking_slow_rad", "tracking_hold_rad"),
             ("tracking_hold_rad", "held_within_rad"),
+            ("period_s", "lead_s"),
         )
         for low, high in pairs:
             if getattr(self, low) > getattr(self, high):
@@ -315,7 +316,7 @@ class GateSettings(BaseModel):
                     f"lower {low} or raise {high}"
                 )
         if any(
-            lower >= upper
+            not lower < upper
             for lower, upper in zip(self.workspace_lower_m, self.workspace_upper_m, strict=True)
         ):
             raise ValueError(

@@ -39,33 +39,35 @@ class Standing:
         """Whether the motion in hand leads back."""
         self._retrace_due = False
         self._rest_since_s: float | None = None
+        self._held_at: Floats | None = None
+        """(J,) where this standstill first held the arm. What is measured moves it no farther from there than
+        ``held_within_rad``: an arm that seems to be ahead of each place it is held at would walk away."""
         self._driven.clear()
 
     def begin(self, moving: bool) -> None:
         """The plan was given up, with the arm in motion or not."""
         self.settled = False
         self._retrace_due = moving
-        self._rest_since_s = None
+        self._rest_since_s = self._held_at = None
 
     def leave(self) -> None:
         """A plan was entered."""
         self.settled = self.retracing = self._retrace_due = False
+        self._held_at = None
 
-    def note(self, progress_s: float, position: Floats) -> None:
-        """Remember the way: the command is here after so much path time."""
+    def note(self, advanced_s: float, position: Floats) -> None:
+        """Remember the way: the command has come here along the plan's path, in so much path time."""
         if self._senses.contact.contact:
             self._driven.clear()
-        else:
-            self._driven.note(progress_s, position)
+        elif advanced_s > 0.0 and not self.retracing:
+            self._driven.note(advanced_s, position)
 
     def over(self, motion: ArmMotion, mode: Mode) -> bool:
         """Whether the arm rests, settled, with nothing left to retrace."""
         to_retrace = mode == Mode.REPLAN and (self._retrace_due or self.retracing)
         return motion.standing and self.settled and not self.lost and not to_retrace
 
-    def stand(
-        self, motion: ArmMotion, trigger: Trigger, at_measured: bool, now_s: float, progress_s: float
-    ) -> None:
+    def stand(self, motion: ArmMotion, trigger: Trigger, at_measured: bool, now_s: float) -> None:
         """Go on coming to a stand.
 
         Args:
@@ -73,7 +75,6 @@ class Standing:
             trigger: mode and cause of the stand.
             at_measured: stop at the place measured at once.
             now_s: steady time.
-            progress_s: path time followed in all.
         """
         if self.lost:
             self._find(motion, now_s)
@@ -81,10 +82,11 @@ class Standing:
         senses = self._senses
         if at_measured and not (senses.robot_silent(now_s) or senses.doubted):
             assert senses.measured is not None
-            self._rest_at(motion, senses.measured)
+            self.settled = self._rest_at(motion, senses.measured)
             self._driven.clear()
-            self.settled, self._retrace_due, self.retracing = True, False, False
-        if trigger.mode == Mode.REPLAN and self._retrace(motion, trigger.cause, progress_s):
+            self._retrace_due = self.retracing = False
+            self._rest_since_s = None
+        if trigger.mode == Mode.REPLAN and self._retrace(motion, trigger.cause):
             return
         if trigger.mode not in (Mode.REPLAN, Mode.PROTECTIVE_STOP):
             self._retrace_due = self.retracing = False
@@ -104,11 +106,12 @@ class Standing:
         measured = self._senses.measured
         assert measured is not None
         motion.place(self._limits.inside(measured))
+        self._held_at = motion.position
         self._driven.clear()
         self._senses.tracking.reset()
         self.settled, self.lost, self._retrace_due, self.retracing = True, False, False, False
 
-    def _retrace(self, motion: ArmMotion, cause: Cause, progress_s: float) -> bool:
+    def _retrace(self, motion: ArmMotion, cause: Cause) -> bool:
         """Drive back; true while the motion belongs to it."""
         s = self._settings
         if self.retracing:
@@ -121,10 +124,12 @@ class Standing:
         self._retrace_due = False
         if cause not in _RETRACED or s.retrace_path_s <= 0.0:
             return False
-        path = self._driven.back(progress_s, motion.position, s.retrace_path_s, s.path_tolerance_rad)
+        path = self._driven.back(motion.position, s.retrace_path_s, s.path_tolerance_rad, s.tracking_slow_rad)
         if path is None:
             return False
         self.retracing = motion.enter(path, path.start_s, path.end_s, anywhere=False).entered
+        if self.retracing:
+            self._held_at = None
         return self.retracing
 
     def _settle(self, motion: ArmMotion, now_s: float) -> None:
@@ -142,12 +147,21 @@ class Standing:
             self._rest_at(motion, senses.measured)
             self.settled = True
 
-    def _rest_at(self, motion: ArmMotion, measured: Floats) -> None:
-        if self._limits.in_box(measured) and self._near(measured, motion.position):
-            motion.rest_at(measured)
-        else:
-            # The arm hangs out of the box a little, or is measured where it cannot be; its command stays.
+    def _rest_at(self, motion: ArmMotion, measured: Floats) -> bool:
+        """Hold the arm where it is measured; its command stays, and it is false, where that cannot be.
+
+        So it is for an arm that hangs out of the box a little, or that is measured where it is most likely
+        not.
+        """
+        first = self._held_at if self._held_at is not None else measured
+        walks = float(np.abs(measured - first).max()) > self._settings.held_within_rad
+        if walks or not self._limits.in_box(measured) or not self._near(measured, motion.position):
             motion.stop()
+            return False
+        if not motion.rest_at(measured):
+            return False
+        self._held_at = first
+        return True
 
     def _near(self, measured: Floats, *places: Floats) -> bool:
         """Whether the arm is measured near one of these places or of its recent commands."""

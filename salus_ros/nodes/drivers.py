@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from std_srvs.srv import Trigger
 
 from salus_ros.nodes.lifecycle import GuardedNode, write_log
+
+RETRY_S: Final = 0.2
+"""Time until a service that refused, or was not there, is asked again."""
+
+ANSWER_S: Final = 1.0
+"""Time until one that does not answer is asked again."""
 
 
 class TriggerServices:
@@ -16,8 +23,12 @@ class TriggerServices:
     def __init__(self, node: GuardedNode, names: Sequence[str]) -> None:
         self._node = node
         self._clients = [node.create_client(Trigger, name) for name in names]
-        self._asked: set[Any] = set()
-        """Clients of the last call that have not answered it."""
+        self._asked: dict[Any, Any] = {}
+        """For each client that has not answered, the future of its answer."""
+        self._done: set[Any] = set()
+        """Clients that have done what is insisted on."""
+        self._next_s: dict[Any, float] = {}
+        """When each is to be asked again."""
 
     @property
     def answered(self) -> bool:
@@ -25,21 +36,43 @@ class TriggerServices:
         return not self._asked
 
     def call(self) -> None:
-        """Ask each of them; one that is not there or refuses is logged."""
-        self._asked = set()
+        """Ask each of them once; one that is not there or refuses is logged."""
         for client in self._clients:
-            if not client.service_is_ready():
-                self._node.log_throttled(
-                    f"the service {client.srv_name} is not there", key=client.srv_name, level="error"
-                )
-                continue
-            self._asked.add(client)
-            client.call_async(Trigger.Request()).add_done_callback(self._node.guard(self._report(client)))
+            self._ask(client)
+
+    def insist(self, wanted: bool) -> None:
+        """At each tick: as long as it is wanted, ask each until it has answered that it was done."""
+        if not wanted:
+            self._done.clear()
+            self._next_s.clear()
+            return
+        now_s = time.monotonic()
+        for client in self._clients:
+            if client not in self._done and now_s >= self._next_s.get(client, 0.0):
+                self._ask(client)
+
+    def _ask(self, client: Any) -> None:
+        unanswered = self._asked.pop(client, None)
+        if unanswered is not None:
+            client.remove_pending_request(unanswered)
+        ready = client.service_is_ready()
+        self._next_s[client] = time.monotonic() + (ANSWER_S if ready else RETRY_S)
+        if not ready:
+            self._node.log_throttled(
+                f"the service {client.srv_name} is not there", key=client.srv_name, level="error"
+            )
+            return
+        self._asked[client] = future = client.call_async(Trigger.Request())
+        future.add_done_callback(self._node.guard(self._report(client)))
 
     def _report(self, client: Any) -> Callable[[Any], None]:
         def driver_answer(future: Any) -> None:
-            self._asked.discard(client)
+            self._asked.pop(client, None)
             answer = future.result()
+            if answer.success:
+                self._done.add(client)
+            else:
+                self._next_s[client] = time.monotonic() + RETRY_S
             text = f"{client.srv_name}: {answer.message}"
             write_log(self._node, text, "info" if answer.success else "error")
 

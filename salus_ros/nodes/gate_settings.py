@@ -45,14 +45,16 @@ class InterventionNodeSettings(GateSettings):
     stop_services: tuple[str, ...] = Field(
         (qos.DRIVER_STOP,),
         description="Trigger services of the driver to call when the gate's own hold could not win: another "
-        "node commands the arm, or an emergency stop comes while the arm is taken up.",
+        "node commands the arm, or an emergency stop comes while the arm is taken up. Each is called again "
+        "until it has answered that it was done.",
     )
     latched_stop_services: tuple[str, ...] = Field(
         (), description="Trigger services to call at every emergency stop."
     )
     resume_services: tuple[str, ...] = Field(
         (qos.DRIVER_RESUME,),
-        description="Trigger services of the driver to call after a reset and at an activation.",
+        description="Trigger services of the driver to call when the arm is taken up where it is: at an "
+        "activation, after a reset, a resume and a retry.",
     )
 
     def gate(self) -> GateSettings:

@@ -54,6 +54,12 @@ LATCH_RETRY_S: Final = 1.0
 ACKNOWLEDGE_S: Final = 0.3
 """How long the last state may take to reach its listeners when the process ends."""
 
+LOGGED_MAX: Final = 300
+"""Characters of a log line about messages that others wrote."""
+
+_TAKEN_UP: Final = frozenset({RequestKind.RESET, RequestKind.RESUME, RequestKind.RETRY})
+"""Requests after which the arm is taken up where it is, so that its driver may go on."""
+
 _RESOLUTIONS: Final = {
     ResolveAssistance.Request.RESUME: RequestKind.RESUME,
     ResolveAssistance.Request.RETRY: RequestKind.RETRY,
@@ -76,6 +82,8 @@ class InterventionNode(ManagedNode):
         self._latched = False
         """What the file says, as far as is known."""
         self._next_latch_s = -math.inf
+        self._driver_must_stop = False
+        """In this emergency stop the gate's own hold may not win."""
         self._gate = self._new_gate()
         self._counts: Counter[str] = Counter()
         self._decision: Decision | None = None
@@ -296,19 +304,24 @@ class InterventionNode(ManagedNode):
     def _follow_up(self, before: Mode | None, decision: Decision) -> None:
         """What may take its time, after the arm has its command."""
         state = decision.state
-        for refused in decision.refused:
-            self.log_throttled(refused, key=refused.split(":")[0])
+        if decision.refused:
+            self.log_throttled("; ".join(decision.refused)[:LOGGED_MAX], key="refused")
         if before != state.mode:
             urgent = state.mode in (Mode.ASSIST, Mode.PROTECTIVE_STOP, Mode.EMERGENCY_STOP)
             write_log(self, f"{state.mode.name}: {state.reason}", "error" if urgent else "info")
         if decision.stop_driver:
             self._latched_stop_services.call()
-        if decision.second_writer or decision.placing:
-            self._stop_services.call()
+        self._driver_must_stop = state.mode == Mode.EMERGENCY_STOP and (
+            self._driver_must_stop or decision.second_writer or decision.placing
+        )
+        self._stop_services.insist(self._driver_must_stop)
         self._keep_latch(state)
         for answer in decision.answers:
-            if answer.accepted and answer.request.kind is RequestKind.RESET:
+            if not answer.accepted or state.mode == Mode.EMERGENCY_STOP:
+                continue
+            if answer.request.kind is RequestKind.RESET:
                 self._incoming.bind_anew()
+            if answer.request.kind in _TAKEN_UP:
                 self._resume_services.call()
         if self._replans.follow_up(decision, time.monotonic(), self._gate.settings.replan_interval_s):
             self._counts["replans requested"] += 1

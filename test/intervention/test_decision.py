@@ -903,6 +903,8 @@ def test_a_command_beyond_the_limits_is_withheld_and_told(monkeypatch: pytest.Mo
     assert decision.state.reason == "an internal error: a command was withheld: it is not to be"
     decision = gate.tick()
     assert decision.state.reason == "an internal error: a command was withheld: it is not to be"
+    assert gate.gate._standing.lost, "the controller has gone on along what it was sent last"
+    assert decision.command is None
 
 
 @pytest.mark.parametrize(

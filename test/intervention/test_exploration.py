@@ -83,11 +83,19 @@ def test_on_every_edge_whatever_is_present_keeps_its_mode_or_a_higher_one(edges:
 
 def test_on_every_edge_learned_risk_never_lowers_the_mode(edges: list) -> None:
     for state, facts, request, after, _ in edges:
-        if not facts.present & LEARNED:
-            continue
+        if not facts.present & LEARNED or state.mode not in FOLLOWING:
+            continue  # the gate hears of learned risk only while it follows
         without = replace(facts, present=facts.present - LEARNED)
         spared = step(state, without, (request,) if request else (), EXPLORED_SETTINGS).state
         assert after.mode >= spared.mode, f"{facts.present} lowers {spared.trigger} to {after.trigger}"
+
+
+def test_on_every_edge_an_accepted_reset_leaves_no_emergency_stop(edges: list) -> None:
+    """The node lets the driver go on after it."""
+    for state, facts, request, after, accepted in edges:
+        if accepted and request is RequestKind.RESET:
+            assert after.mode != Mode.EMERGENCY_STOP, f"{facts.present} with a reset in {state.trigger}"
+            assert state.mode not in FOLLOWING, "the arm moves"
 
 
 def test_on_every_edge_nobody_but_an_activation_makes_it_active(edges: list) -> None:

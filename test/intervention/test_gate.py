@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_world import ARM, HOME, PERIOD_S, World, chunk, output
+from gate_world import ARM, HOME, PERIOD_S, Controller, World, chunk, output
 
 from salus_ros.intervention.gate import Gate
 from salus_ros.intervention.inputs import Decision, Fault, GateInputs, RequestKind
 from salus_ros.intervention.latch import LatchRecord
 from salus_ros.intervention.settings import GateSettings
-from salus_ros.types import Cause, Mode, PolicyOutput, RobotState
+from salus_ros.types import Cause, Floats, Mode, PolicyOutput, RobotState
 
 FOLLOWING = (Mode.NOMINAL, Mode.SLOW_DOWN)
 REST_S = 0.35
@@ -223,6 +224,135 @@ def test_an_arm_that_follows_again_between_its_holds_needs_nobody() -> None:
         world.until(Mode.NOMINAL)
         world.run(5.0)
     assert Mode.ASSIST not in {decision.state.mode for _, _, _, decision in world.log}
+
+
+class Swooping(World):
+    """A policy that goes fast and closely above a floor, whatever the arm does."""
+
+    def plan(self) -> PolicyOutput:
+        self.sequence += 1
+        points = self.goal(self.progress_s + 0.05 * np.arange(1, 17))
+        return output(self.sequence, chunk(self.ros_s, points))
+
+
+def swoop(t: Floats) -> Floats:
+    """(N, 7) down to its lowest place after 3.1 s, with more than 1 rad/s there."""
+    u = np.minimum(t, 1.0)[:, None]
+    t = np.asarray(t, float)[:, None]
+    middle = np.array([-0.136, -0.211, 0.018, -2.339, 0.042, 1.814, 0.814])
+    size = np.array([0.238, 0.403, 0.297, 0.43, 0.0, 0.0, 0.0])
+    rate, phase = (
+        np.array([2.408, 2.931, 2.311, 2.572] + 3 * [0.0]),
+        np.array([0.746, 4.218, 0.737, 4.903] + 3 * [0.0]),
+    )
+    return middle + size * np.sin(rate * t + phase) * (u * u * (3.0 - 2.0 * u))
+
+
+def test_a_contact_near_the_floor_stops_a_fast_arm_above_it_and_calls_a_person() -> None:
+    """The quickest way to where it is measured would swing below; withheld, it left the arm to itself."""
+    times = np.linspace(0.0, 4.0, 800)
+    lowest_m = float(ARM.forward(swoop(times))[240:, 2, 3].min())
+    box = {"workspace_lower_m": (-5.0, -5.0, lowest_m - 0.002), "workspace_upper_m": (5.0, 5.0, 5.0)}
+    world = Swooping(settings=GateSettings(monitor="absent", **box), goal=swoop)
+    world.measured = swoop(np.zeros(1))[0]
+    world.controller = Controller(world.measured)
+    world.start()
+    while world.progress_s < 2.74:
+        world.step()
+    for _ in range(8):
+        world.run(0.03)
+        touched = copy.deepcopy(world)
+        begin = len(touched.log)
+        touched.effort = np.array([0.0, -85.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+        touched.run(0.8)
+        assert touched.decision is not None
+        assert touched.decision.state.mode == Mode.ASSIST, touched.decision.state.reason
+        velocity = np.array([row[2] for row in touched.log[begin - 1 :]])
+        hardest = np.abs(np.diff(velocity, axis=0)).max(axis=0) / PERIOD_S / ARM.acceleration_limit_rad_s2
+        assert hardest.max() < 1.0, f"{hardest.max():.1f} times the acceleration limit"
+
+
+def test_a_contact_that_lasts_is_felt_though_another_stop_took_over_from_the_call() -> None:
+    world = moving()
+    world.effort = np.array([0.0, -100.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    world.until(Mode.ASSIST)
+    world.policy_on = False
+    world._in_flight.clear()
+    world.until(Mode.HOLD)
+    answer = world.step(RequestKind.RESUME).answers[0]
+    assert (answer.accepted, answer.message) == (False, "the cause still stands: contact")
+    world.effort = np.zeros(7)
+    world.policy_on = True
+    world.run(1.0)
+    assert world.step(RequestKind.RESUME).answers[0].accepted
+
+
+@pytest.mark.parametrize("when", ["at the activation", "after a hold"])
+def test_plans_that_a_standing_arm_cannot_join_are_asked_for_anew_and_then_a_person_is_called(
+    when: str,
+) -> None:
+    shift = 0.15 * (np.arange(7) == 3)
+
+    def elsewhere(plan: PolicyOutput) -> PolicyOutput:
+        return replace(
+            plan, chunk=replace(plan.chunk, joint_position_rad=plan.chunk.joint_position_rad + shift)
+        )
+
+    world = World()
+    if when == "after a hold":
+        world.start()
+        world.policy_on = False
+        world.until(Mode.HOLD)
+        world.policy_on = True
+    world.change_plan = elsewhere
+    if when == "at the activation":
+        world.until_accepted(RequestKind.ACTIVATE)
+    begin = len(world.log)
+    world.until(Mode.REPLAN)
+    assert world.decision is not None and world.decision.state.cause == Cause.PLAN_REFUSED
+    assert "0.15" in world.decision.state.reason
+    world.until(Mode.ASSIST, timeout_s=20.0)
+    assert world.decision.state.cause == Cause.REPLANS_EXHAUSTED
+    assert world.replan_requests > 0
+    assert not {Mode.NOMINAL, Mode.SLOW_DOWN} & {row[3].state.mode for row in world.log[begin:]}
+
+
+def test_a_plan_that_can_be_joined_ends_the_wait_for_it() -> None:
+    world = moving()
+    world.policy_on = False
+    world.until(Mode.HOLD)
+    world.policy_on = True
+    shift = 0.15 * (np.arange(7) == 3)
+    world.change_plan = lambda plan: replace(
+        plan, chunk=replace(plan.chunk, joint_position_rad=plan.chunk.joint_position_rad + shift)
+    )
+    world.until(Mode.REPLAN)
+    world.change_plan = lambda plan: plan
+    world.until(Mode.NOMINAL)
+
+
+@pytest.mark.parametrize("mode", [Mode.HOLD, Mode.EMERGENCY_STOP])
+@pytest.mark.parametrize("offset_rad", [0.16, 0.18, 0.3])
+def test_joint_states_that_drift_and_stay_wrong_do_not_make_a_standing_arm_walk(
+    offset_rad: float, mode: Mode
+) -> None:
+    """Held where it seems to be, the arm seems to be ahead of that by as much again."""
+    world = moving()
+    if mode == Mode.EMERGENCY_STOP:
+        world.step(RequestKind.EMERGENCY_STOP)
+    else:
+        world.policy_on = False
+        world.until(Mode.HOLD)
+    world.run(1.0)
+    stood, begun_s = world.measured.copy(), world.now_s
+
+    def drift(state: RobotState) -> RobotState:
+        shift = min(world.now_s - begun_s, offset_rad) * (np.arange(7) == 0)
+        return replace(state, joint_position_rad=state.joint_position_rad + shift)
+
+    world.change_robot = drift
+    world.run(10.0)
+    assert np.abs(world.measured - stood).max() < 0.41
 
 
 def test_impossible_joint_states_latch() -> None:

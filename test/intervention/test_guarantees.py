@@ -39,6 +39,8 @@ SETTINGS = GateSettings()
 REST_S = 0.6
 LATCHED_MOTION_RAD = 0.8
 """To brake from full speed, and to be held where the arm is measured, `held_within_rad` at most."""
+STOOD_MOTION_RAD = 1.2
+"""Where it is pushed away, or seems to be, it is held anew, `held_within_rad` from there at most."""
 BAD = st.sampled_from([math.nan, math.inf, -math.inf, 1e9, -1e9])
 ticks = st.integers(1, 40)
 
@@ -68,6 +70,8 @@ class HostileWorld(RuleBasedStateMachine):
         self.silent_s = {"policy_on": 0.0, "joints_on": 0.0}
         self.latched_rest_s = 0.0
         self.latched_at: Floats | None = None
+        self.stood_at: Floats | None = None
+        self.pushed_until_s = -math.inf
         self.last_speed = 0.0
         self.before = Mode.INACTIVE
         self.last_s = self.world.now_s
@@ -99,14 +103,24 @@ class HostileWorld(RuleBasedStateMachine):
             assert RequestKind.RESET in accepted, f"left the emergency stop by {requests}"
         if state.mode == Mode.EMERGENCY_STOP:
             self.latched_rest_s += passed_s
-            if self.latched_rest_s > REST_S + SETTINGS.settle_timeout_s:
+            pushed = world.now_s < self.pushed_until_s
+            if self.latched_rest_s > REST_S + SETTINGS.settle_timeout_s and not pushed:
                 assert np.abs(v).max() < 0.02, "the command moves in an emergency stop"
             if self.latched_at is None:
-                self.latched_at = q
+                self.latched_at, self.latched_bound_rad = q, LATCHED_MOTION_RAD
+            if pushed:
+                self.latched_bound_rad = STOOD_MOTION_RAD
             gone = np.abs(q - self.latched_at).max()
-            assert gone < LATCHED_MOTION_RAD, f"moved {gone:.2f} rad in an emergency stop"
+            assert gone < self.latched_bound_rad, f"moved {gone:.2f} rad in an emergency stop"
         else:
             self.latched_rest_s, self.latched_at = 0.0, None
+        if state.mode in FOLLOWING or decision.placing or accepted or world.gate._standing.retracing:
+            self.stood_at = None
+        elif self.stood_at is None:
+            self.stood_at = q
+        else:
+            gone = np.abs(q - self.stood_at).max()
+            assert gone < STOOD_MOTION_RAD, f"moved {gone:.2f} rad in a standstill"
         if state.mode not in FOLLOWING:
             assert decision.gripper_opening_m is None, f"the gripper was commanded in {state.mode.name}"
         else:
@@ -301,6 +315,29 @@ class HostileWorld(RuleBasedStateMachine):
         )
         self.run(count)
         self.world.change_robot = lambda state: state
+
+    @rule(
+        rate=st.floats(-2.0, 2.0),
+        offset=st.floats(0.0, 0.5),
+        joint=st.integers(0, 6),
+        count=st.integers(1, 300),
+    )
+    def joint_states_drift(self, rate: float, offset: float, joint: int, count: int) -> None:
+        """As slowly as an arm moves, and then they stay wrong: an encoder slips, or the arm is pushed."""
+        world, begun_s = self.world, self.world.now_s
+        rate *= ARM.velocity_limit_rad_s[joint] / 2.2
+
+        def drift(state):  # type: ignore[no-untyped-def]
+            shift = math.copysign(min(abs(rate) * (world.now_s - begun_s), offset), rate)
+            return replace(
+                state, joint_position_rad=state.joint_position_rad + shift * (np.arange(7) == joint)
+            )
+
+        world.change_robot = drift
+        for _ in range(count):
+            self.pushed_until_s = world.now_s + REST_S + SETTINGS.settle_timeout_s
+            self.tick()
+        world.change_robot = lambda state: state
 
     @rule(effort=st.floats(-80, 80), joint=st.integers(0, 3), count=ticks)
     def something_is_touched(self, effort: float, joint: int, count: int) -> None:

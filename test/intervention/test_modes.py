@@ -308,10 +308,25 @@ def test_who_is_inactive_already_takes_the_newer_reason() -> None:
     assert story.state.trigger == Trigger(Mode.INACTIVE, Cause.SHUTDOWN)
 
 
-def test_a_reset_without_a_latch_changes_nothing_and_one_with_it_names_every_cause_that_stands() -> None:
+def test_a_reset_without_a_latch_is_for_a_standing_arm_and_changes_nothing() -> None:
     story = Story().nominal()
-    assert story.tick(MISS, ask=ASK.RESET) == Mode.REPLAN
+    story.tick(MISS, ask=ASK.RESET)
+    assert story.answers == ((False, "nothing is stopped: the arm follows the policy"),)
+    story.tick(MISS, facts=MOVING, ask=ASK.RESET)
+    assert story.answers == ((False, "the arm has not come to rest yet"),)
+    before = story.state
+    story.tick(MISS, ask=ASK.RESET)
     assert story.answers == ((True, ""),)
+    assert story.state.held == before.held
+    story.tick(MISS, facts=replace(MOVING, lost=True), ask=ASK.RESET)
+    assert story.answers == ((True, ""),), "only a person can take it up"
+    button = Trigger(Mode.EMERGENCY_STOP, Cause.BUTTON)
+    story.tick(MISS, button, ask=ASK.RESET)
+    assert story.answers == ((False, "the cause still stands: button"),), "it came with the request"
+
+
+def test_a_reset_names_every_cause_that_stands() -> None:
+    story = Story().nominal()
     button = Trigger(Mode.EMERGENCY_STOP, Cause.BUTTON)
     story.tick(JOINTS, button, facts=MOVING)
     story.tick(JOINTS, button, LATE, facts=MOVING, ask=ASK.RESET)
@@ -320,6 +335,18 @@ def test_a_reset_without_a_latch_changes_nothing_and_one_with_it_names_every_cau
     assert story.answers == ((False, "the arm has not come to rest yet"),)
     story.tick(LATE, ask=ASK.RESET)
     assert story.answers == ((True, ""),)
+
+
+def test_a_hold_whose_causes_are_gone_gives_way_to_what_waits_for_a_plan_or_a_person_itself() -> None:
+    for below in (Trigger(Mode.REPLAN, Cause.PLAN_REFUSED), Trigger(Mode.ASSIST, Cause.STALL)):
+        story = Story().nominal()
+        story.tick(LATE, below)
+        assert story.wait(0.48) == Mode.HOLD
+        assert story.wait(0.04, facts=MOVING) == Mode.HOLD, "in motion"
+        assert story.wait(0.02) == below.mode
+        story = Story().nominal()
+        story.tick(LATE)
+        assert story.wait(9.0) == Mode.HOLD, "nothing but the hold waits for a plan here"
 
 
 def test_after_a_reset_only_the_wait_for_a_newer_plan_is_left() -> None:

@@ -374,6 +374,26 @@ def test_a_rest_elsewhere_leaves_the_path_and_takes_the_velocity_away_within_the
         before = motion.velocity
     assert motion.standing
     assert motion.position == pytest.approx(HOME)
-    motion.rest_at(HOME + 9.0)
+    assert motion.rest_at(HOME + turned(6, 9.0, REST))
     motion.advance(60.0)
-    assert motion.position == pytest.approx(ARM.position_upper_rad)
+    assert motion.position[6] == pytest.approx(ARM.position_upper_rad[6])
+
+
+def test_a_rest_that_would_swing_out_of_the_box_is_a_stop_on_the_path_instead() -> None:
+    low_m = float(ARM.forward(HOME)[2, 3]) - 0.05
+    settings = GateSettings(workspace_lower_m=(-0.4, -0.9, low_m))
+    below = turned(1, 0.5, HOME)
+    assert ARM.forward(below)[2, 3] < low_m
+    motion = arm_at(HOME, settings)
+    way = path(joint=0)
+    assert motion.enter(way, 0.0, way.end_s).entered
+    for _ in range(60):
+        motion.follow(1.0)
+        motion.advance(PERIOD_S)
+    assert motion.rest_at(below) is False
+    assert not math.isnan(motion.path_time_s), "it has left the path"
+    rests_in_s = motion.rest_in_s
+    motion.advance(rests_in_s)
+    assert motion.standing
+    assert motion.position == pytest.approx(way.at(np.array([motion.path_time_s]))[0][0])
+    assert motion.rest_at(motion.position)

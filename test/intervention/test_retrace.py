@@ -18,7 +18,7 @@ RATE = 0.3
 def driven(length_s: float, step_s: float = 0.01) -> DrivenPath:
     result = DrivenPath()
     for i in range(round(length_s / step_s) + 1):
-        result.note(step_s * i, HOME + RATE * step_s * i)
+        result.note(step_s, HOME + RATE * step_s * i)
     return result
 
 
@@ -30,7 +30,7 @@ def ends(path: JointPath | None) -> tuple[float, Floats, Floats]:
 
 
 def test_the_driven_path_is_driven_back_from_where_the_arm_stands() -> None:
-    path = driven(0.99).back(0.99, HOME + RATE * 0.99, 0.3, 0.02)
+    path = driven(0.99).back(HOME + RATE * 0.99, 0.3, 0.02, 0.0)
     length_s, first, last = ends(path)
     assert first == pytest.approx(HOME + RATE * 0.99)
     assert 0.28 <= length_s <= 0.3
@@ -40,48 +40,72 @@ def test_the_driven_path_is_driven_back_from_where_the_arm_stands() -> None:
     assert middle == pytest.approx(HOME + RATE * 0.89), "path time is not what it was on the way"
 
 
-def test_no_stretch_is_driven_back_twice() -> None:
+def test_an_arm_that_sags_drives_back_beside_its_commands() -> None:
+    sag = 0.03 * (np.arange(7) == 1)
+    length_s, first, last = ends(driven(0.99).back(HOME + RATE * 0.99 + sag, 0.3, 0.02, 0.03125))
+    assert first == pytest.approx(HOME + RATE * 0.99 + sag)
+    assert last == pytest.approx(HOME + RATE * (0.99 - length_s) + sag)
+
+
+def test_an_arm_that_was_left_behind_drives_back_from_there_and_not_ahead_first() -> None:
     way = driven(0.99)
-    assert way.back(0.99, HOME + RATE * 0.99, 0.3, 0.02) is not None
-    assert way.back(0.99, HOME + RATE * 0.99, 0.3, 0.02) is None
+    path = way.back(HOME + RATE * 0.79, 0.5, 0.02, 0.02)
+    length_s, first, last = ends(path)
+    assert path is not None
+    assert 0.28 <= length_s <= 0.31
+    assert first == pytest.approx(HOME + RATE * 0.79)
+    _, velocity, _ = path.at(np.linspace(path.start_s, path.end_s, 50))
+    assert (velocity < 1e-6).all() and np.abs(velocity).max() < 1.1 * RATE
+    assert last == pytest.approx(HOME + RATE * 0.49, abs=RATE * 0.02)
+
+
+def test_an_arm_that_rests_where_nothing_was_driven_has_nothing_to_drive_back() -> None:
+    place = HOME + RATE * 0.99 + 0.0625 * (np.arange(7) == 1)
+    assert driven(0.99).back(place, 0.3, 0.02, 0.0626) is not None
+    assert driven(0.99).back(place, 0.3, 0.02, 0.0624) is None
+
+
+def test_no_stretch_is_driven_back_twice_and_what_was_driven_before_it_is_next() -> None:
+    way = driven(0.99)
+    length_s, _, last = ends(way.back(HOME + RATE * 0.99, 0.3, 0.02, 0.02))
+    length_2_s, first, last_2 = ends(way.back(last, 0.3, 0.02, 0.02))
+    assert first == pytest.approx(last)
+    assert length_s + length_2_s == pytest.approx(0.6, abs=0.05)
+    assert last_2 == pytest.approx(HOME + RATE * 0.4, abs=RATE * 0.05)
 
 
 def test_no_more_is_driven_back_than_was_driven() -> None:
-    length_s, _, last = ends(driven(0.2).back(0.2, HOME + RATE * 0.2, 1.0, 0.02))
+    length_s, _, last = ends(driven(0.2).back(HOME + RATE * 0.2, 1.0, 0.02, 0.0))
     assert length_s == pytest.approx(0.2)
     assert last == pytest.approx(HOME)
 
 
 def test_a_second_and_a_little_is_remembered() -> None:
     way = driven(9.0, step_s=0.0200001)
-    length_s, _, _ = ends(way.back(9.0, HOME + RATE * 9.0, 5.0, 0.02))
+    length_s, _, _ = ends(way.back(HOME + RATE * 9.0, 5.0, 0.02, 0.02))
     assert 1.2 <= length_s <= 1.3
 
 
 def test_exactly_the_length_asked_for_is_driven_back() -> None:
-    way = DrivenPath()
-    for i in range(17):
-        way.note(0.03125 * i, HOME + RATE * 0.03125 * i)
-    length_s, _, _ = ends(way.back(0.5, HOME + RATE * 0.5, 0.25, 0.02))
+    length_s, _, _ = ends(driven(0.5, step_s=0.03125).back(HOME + RATE * 0.5, 0.25, 0.02, 0.02))
     assert length_s == 0.25
 
 
-def test_places_are_noted_a_fiftieth_of_a_second_of_path_time_apart() -> None:
+def test_places_are_noted_a_fiftieth_of_a_second_of_path_time_apart_and_the_newest_always() -> None:
     way = DrivenPath()
-    for at_s, place in ((0.0, 0.0), (0.01, 5.0), (0.02, 0.002), (0.03, 5.0), (0.04, 0.004), (0.05, 5.0)):
-        way.note(at_s, HOME + place)
-    length_s, _, last = ends(way.back(0.05, HOME + 0.005, 1.0, 0.001))
+    for place in (0.0, 5.0, 0.002, 5.0, 0.004, 0.005):
+        way.note(0.01, HOME + place)
+    length_s, first, last = ends(way.back(HOME + 0.005, 1.0, 0.001, 1e-9))
     assert length_s == pytest.approx(0.05)
-    assert last == pytest.approx(HOME)
+    assert (first, last) == (pytest.approx(HOME + 0.005), pytest.approx(HOME))
 
 
 @pytest.mark.parametrize(("rest_s", "kept"), [(0.005, False), (0.01, True)])
 def test_a_place_that_is_all_but_where_the_arm_stands_is_left_out(rest_s: float, kept: bool) -> None:
     way = DrivenPath()
-    places = (-0.04, -0.02, 0.0)
-    for at_s in places:
-        way.note(at_s, HOME + RATE * (at_s == 0.0))
-    path = way.back(rest_s, HOME, 1.0, 0.4)
+    for at_s, place in ((0.02, 0.0), (0.02, 0.0), (0.02, RATE), (rest_s, 0.0)):
+        way.note(at_s, HOME + place)
+    path = way.back(HOME, 1.0, 0.4, 0.02)
     length_s, _, _ = ends(path)
     assert length_s == pytest.approx(rest_s + 0.04)
     assert path is not None
@@ -89,24 +113,22 @@ def test_a_place_that_is_all_but_where_the_arm_stands_is_left_out(rest_s: float,
     assert (by_way > 0.1) == kept
 
 
-@pytest.mark.parametrize(("count", "found"), [(0, False), (1, False), (2, True)])
-def test_there_is_nothing_to_drive_back_with_fewer_than_two_places_beside_the_arms(
-    count: int, found: bool
-) -> None:
+@pytest.mark.parametrize(("count", "found"), [(0, False), (2, False), (3, True)])
+def test_there_is_nothing_to_drive_back_with_fewer_than_three_places(count: int, found: bool) -> None:
     way = DrivenPath()
-    for i in range(count):
-        way.note(1.0 + 0.02 * i, HOME)
-    assert (way.back(1.0 + 0.02 * count, HOME, 0.3, 0.02) is not None) == found
+    for _ in range(count):
+        way.note(0.02, HOME)
+    assert (way.back(HOME, 0.3, 0.02, 0.02) is not None) == found
 
 
 def test_nothing_is_driven_back_after_a_contact() -> None:
     way = driven(0.99)
     way.clear()
-    assert way.back(0.99, HOME, 0.3, 0.02) is None
+    assert way.back(HOME, 0.3, 0.02, 9.0) is None
 
 
 def test_a_way_too_rough_to_be_a_path_is_not_driven_back() -> None:
     way = DrivenPath()
     for i in range(20):
-        way.note(0.02 * i, HOME + 2.0 * (i % 2))
-    assert way.back(0.4, HOME, 0.3, 1e-9) is None
+        way.note(0.02, HOME + 2.0 * (i % 2))
+    assert way.back(HOME, 0.3, 1e-9, 0.02) is None

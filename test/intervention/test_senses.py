@@ -174,9 +174,15 @@ def test_an_activation_waits_for_joint_states_from_after_the_first_of_its_reques
     assert asks(ask) == why
     newer = told.robot(age_s=-0.03)
     assert asks(ask, robot=newer) == "", "the request that was repeated counted as a new one"
-    assert asks(RequestKind.BUTTON_RELEASED) == "", "nobody asks"
+    assert asks(RequestKind.BUTTON_RELEASED) == ""
+    assert asks(ask) == "", "a heartbeat between two of its requests made it a new one"
+    assert asks() == "", "nobody asks"
     assert asks(ask, robot=newer) == why, "stamped ahead of the clock, but known when it was asked for"
     assert asks(ask, robot=told.robot(age_s=-0.04)) == ""
+    assert asks(RequestKind.BUTTON_RELEASED, RequestKind.EMERGENCY_STOP) == "", (
+        "somebody asks for another thing"
+    )
+    assert asks(ask) == why
 
 
 def test_after_a_clock_jump_an_activation_asked_for_before_it_is_asked_for_anew() -> None:

@@ -28,6 +28,9 @@ ORDERED = (
         {"no_such_setting": 1},
         {"period_s": 0.0},
         {"period_s": float("nan")},
+        {"acceleration_fraction": 0.95},
+        {"blend_s": 0.05},
+        {"workspace_lower_m": (float("nan"), -0.9, 0.0)},
     ],
 )
 def test_settings_out_of_their_range_are_refused(values: dict) -> None:
@@ -41,6 +44,13 @@ def test_a_lower_threshold_may_equal_the_higher_one_but_not_exceed_it(low: str, 
     text = f"{low} = 0.5 is above {high} = 0.25: lower {low} or raise {high}"
     with pytest.raises(ValidationError, match=re.escape(f"Value error, {text} [")):
         GateSettings(**{low: 0.5, high: 0.25})
+
+
+def test_a_command_keeps_its_speed_for_a_period_at_least() -> None:
+    assert GateSettings(period_s=0.02, lead_s=0.02)
+    text = "period_s = 0.02 is above lead_s = 0.015: lower period_s or raise lead_s"
+    with pytest.raises(ValidationError, match=re.escape(f"Value error, {text} [")):
+        GateSettings(period_s=0.02, lead_s=0.015)
 
 
 @pytest.mark.parametrize("axis", range(3))

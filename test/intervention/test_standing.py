@@ -31,7 +31,6 @@ class Stood(Told):
         super().__init__(**settings)
         self.motion = arm_at(start, self.settings)
         self.standing = Standing(self.settings, self.senses, limits_of(self.settings))
-        self.progress_s = 0.0
         self.velocity = REST
         self.hears = True
         self.sag = SAG
@@ -54,9 +53,8 @@ class Stood(Told):
         for _ in range(round(duration_s / PERIOD_S)):
             self.motion.follow(1.0)
             self.goes_on()
-            self.progress_s += self.motion.advanced_s
             if notes:
-                self.standing.note(self.progress_s, self.motion.position)
+                self.standing.note(self.motion.advanced_s, self.motion.position)
         self.standing.leave()
         self.standing.begin(self.motion.speed > 0.0)
         return self
@@ -64,7 +62,7 @@ class Stood(Told):
     def stands(self, trigger: Trigger = HOLD, duration_s: float = 0.0, at_measured: bool = False) -> Stood:
         """Comes to a stand for a tick, or for as long as it says."""
         for _ in range(max(round(duration_s / PERIOD_S), 1)):
-            self.standing.stand(self.motion, trigger, at_measured, self.now_s, self.progress_s)
+            self.standing.stand(self.motion, trigger, at_measured, self.now_s)
             self.goes_on()
         return self
 
@@ -115,7 +113,7 @@ def stands_until(arm: Stood, done: Callable[[], bool]) -> float:
     arm.goes_on(1 / 64)
     start_s = arm.now_s
     while not done():
-        arm.standing.stand(arm.motion, HOLD, False, arm.now_s, 0.0)
+        arm.standing.stand(arm.motion, HOLD, False, arm.now_s)
         took_s = arm.now_s - start_s
         arm.goes_on(1 / 64)
         assert took_s < 1.0, "it never settles"
@@ -161,9 +159,9 @@ def test_an_arm_that_is_not_measured_is_held_where_it_was_commanded_to_be_after_
     never = Told()
     standing = Standing(never.settings, never.senses, limits_of(never.settings))
     standing.begin(False)
-    standing.stand(arm.motion, HOLD, False, 0.0, 0.0)
+    standing.stand(arm.motion, HOLD, False, 0.0)
     assert not standing.settled
-    standing.stand(arm.motion, HOLD, False, 0.5, 0.0)
+    standing.stand(arm.motion, HOLD, False, 0.5)
     assert standing.settled
 
 
@@ -240,7 +238,7 @@ def test_a_lost_arm_may_be_as_far_as_the_end_of_its_last_command() -> None:
     arm.hears = False
     arm.goes_on()
     arm.tick(0.0, robot=arm.robot(arm.motion.end))
-    arm.standing.stand(arm.motion, HOLD, False, arm.now_s, 0.0)
+    arm.standing.stand(arm.motion, HOLD, False, arm.now_s)
     assert not arm.standing.lost
 
 
@@ -252,7 +250,7 @@ def test_a_lost_arm_may_be_where_its_last_command_has_come_to() -> None:
     arm.senses.tracking.command(arm.motion.position + 1.0)
     assert np.abs(arm.motion.end - arm.motion.position).max() > 0.001
     arm.tick(0.0, robot=arm.robot(arm.motion.position))
-    arm.standing.stand(arm.motion, HOLD, False, arm.now_s, 0.0)
+    arm.standing.stand(arm.motion, HOLD, False, arm.now_s)
     assert not arm.standing.lost
 
 
@@ -310,7 +308,7 @@ def test_where_the_command_must_not_be_the_arm_stops_at_the_place_measured_at_on
     arm = Stood().drives()
     measured = arm.senses.measured
     assert measured is not None
-    arm.standing.stand(arm.motion, Trigger(Mode.ASSIST, Cause.CONTACT), True, arm.now_s, arm.progress_s)
+    arm.standing.stand(arm.motion, Trigger(Mode.ASSIST, Cause.CONTACT), True, arm.now_s)
     assert arm.standing.settled
     assert math.isnan(arm.motion.path_time_s)
     assert rest(arm) == pytest.approx(measured)
@@ -459,8 +457,7 @@ def test_what_was_driven_before_and_during_a_contact_is_not_driven_back() -> Non
     for _ in range(60):
         arm.motion.follow(1.0)
         arm.motion.advance(PERIOD_S)
-        arm.progress_s += arm.motion.advanced_s
-        arm.standing.note(arm.progress_s, arm.motion.position)
+        arm.standing.note(arm.motion.advanced_s, arm.motion.position)
     arm.standing.begin(True)
     assert not drives_back(arm, MISS)
 
@@ -517,7 +514,7 @@ def test_a_lost_arm_is_not_over_and_is_taken_up_where_it_stands() -> None:
     arm.sag = turned(0, 0.04, REST)
     arm.goes_on()
     expected = arm.senses.measured
-    arm.standing.stand(arm.motion, HOLD, False, arm.now_s, 0.0)
+    arm.standing.stand(arm.motion, HOLD, False, arm.now_s)
     assert not arm.standing.lost
     assert rest(arm) == pytest.approx(expected)
 

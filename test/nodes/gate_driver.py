@@ -62,7 +62,9 @@ class Surroundings:
         self.risk: dict[str, Any] = {}
         self.parameters: dict[str, Any] = {}
         """Of the gate."""
-        self.driver_stops = 0
+        self.driver_stops = self.driver_resumes = 0
+        self.refused_stops = 0
+        """How many calls of its stop the driver refuses first."""
         self.longest_gap_s = 0.0
         """Between two joint states; longer than their period where the machine stood still."""
         self._last_joints_s = math.inf
@@ -80,6 +82,7 @@ class Surroundings:
         )
         self.clock = node.create_publisher(Clock, qos.CLOCK, qos.profile(qos.CLOCK)) if clock else None
         node.create_service(Trigger, qos.DRIVER_STOP, self._stop_driver)
+        node.create_service(Trigger, qos.DRIVER_RESUME, self._resume_driver)
         node.create_service(RequestReplan, qos.REQUEST_REPLAN, self._replan)
         node.create_timer(0.01, self._joints)
         node.create_timer(0.2, self._policy)
@@ -93,6 +96,11 @@ class Surroundings:
 
     def _stop_driver(self, _request: Any, response: Any) -> Any:
         self.driver_stops += 1
+        response.success = self.driver_stops > self.refused_stops
+        return response
+
+    def _resume_driver(self, _request: Any, response: Any) -> Any:
+        self.driver_resumes += 1
         response.success = True
         return response
 

@@ -34,7 +34,7 @@ from trajectory_msgs.msg import JointTrajectory
 from salus_msgs.msg import FailurePrediction, InterventionState, PolicyOutput
 from salus_msgs.srv import ResolveAssistance
 from salus_ros.errors import SalusError
-from salus_ros.nodes import qos
+from salus_ros.nodes import drivers, qos
 from salus_ros.nodes.conversions import policy_output_to_message
 from salus_ros.nodes.driver_messages import robot_state_to_message, stamp_from_message
 from salus_ros.types import Mode
@@ -247,6 +247,46 @@ def test_the_driver_is_stopped_when_another_node_commands_an_arm_that_a_person_h
     assert around.driver_stops == 0
     rogue.create_publisher(JointTrajectory, qos.ARM_COMMAND, 10)
     around.graph.spin_until(lambda: around.driver_stops > 0, REACT_S, "the driver's stop")
+
+
+def test_a_driver_that_refuses_its_stop_is_asked_until_it_obeys_and_then_no_more(
+    around: Surroundings, rogue: Node
+) -> None:
+    around.activate()
+    around.refused_stops = 2
+    rogue.create_publisher(JointTrajectory, qos.ARM_COMMAND, 10)
+    around.graph.spin_until(lambda: around.driver_stops > 2, REACT_S, "the driver's obedience")
+    around.graph.spin_for(2.0 * max(drivers.RETRY_S, drivers.ANSWER_S))
+    assert around.driver_stops == 3
+    assert around.driver_resumes == 1, "it goes on though its stop stands"
+
+
+def test_answers_that_take_the_arm_up_let_the_driver_go_on(around: Surroundings) -> None:
+    around.activate()
+    assert around.driver_resumes == 1
+    reset = around.trigger(qos.RESET)
+    assert (reset.success, reset.message) == (False, "nothing is stopped: the arm follows the policy")
+    around.risk = {"collision": (0.0, 0.0, 0.0, 0.7), "out_of_distribution": True}
+    around.until(Mode.ASSIST)
+    around.risk = {}
+    until_still(around)
+    assert around.driver_resumes == 1
+    assert around.resolve(ResolveAssistance.Request.RESUME).accepted
+    around.graph.spin_until(lambda: around.driver_resumes == 2, REACT_S, "the driver to go on")
+
+
+def test_messages_that_are_wrong_in_ever_new_ways_do_not_flood_the_log(around: Surroundings) -> None:
+    around.activate()
+    around.policy_on = False
+    for number in range(100):
+        message = around.plan()
+        message.trajectory.joint_names[0] = f"elbow_{number}"
+        around.policy_publisher.publish(message)
+        around.graph.spin_for(0.01)
+    around.graph.spin_until(lambda: around.states.newest.refused_message_count > 20, REACT_S, "the refusals")
+    lines = around.graph.processes["intervention_node"].log_tail(500).splitlines()
+    said = sum("elbow_" in line for line in lines)
+    assert 1 <= said <= 10, f"{said} lines for {around.states.newest.refused_message_count} messages"
 
 
 def test_only_the_policy_bound_at_activation_is_obeyed(around: Surroundings, rogue: Node) -> None:
