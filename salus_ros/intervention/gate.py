@@ -264,7 +264,7 @@ class Gate:
             )
             self._following.renew()
             self._following.bar(inputs.ros_time_s)
-            self._standing.renew()
+            self._standing.renew(self._motion.position)
             self._stall.renew()
             self._idle_since_s = None
             self._asked_for = None

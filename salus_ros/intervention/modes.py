@@ -19,6 +19,8 @@ _WAIT: Final = Trigger(Mode.HOLD, Cause.AFTER_STOP)
 _LATE_TASK: Final = Trigger(Mode.REPLAN, Cause.FORESEEN_TIMEOUT)
 """Not counted as an attempt: it may be repeated for as long as nothing goes wrong."""
 _EXHAUSTED: Final = Trigger(Mode.ASSIST, Cause.REPLANS_EXHAUSTED)
+_MOVES: Final = "the arm has not come to rest yet"
+"""The driver, which may go on after the answer, may hold the arm elsewhere: it is taken up at rest only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,10 @@ def _count(state: ModeState, facts: Facts, settings: ModeSettings) -> ModeState:
     replans, stops = state.replans, state.stops
     if renew_s >= settings.attempts_renew_s and (replans or stops):
         replans, stops = 0, 0
-    waiting_s = state.waiting_s + facts.step_s if mode == Mode.REPLAN and facts.standing else 0.0
+    # A hold that comes between does not begin the wait anew.
+    waiting_s = state.waiting_s if mode == Mode.HOLD and _any(state.held, Mode.REPLAN) else 0.0
+    if mode == Mode.REPLAN and facts.standing:
+        waiting_s = state.waiting_s + facts.step_s
     if waiting_s >= settings.replan_timeout_s:
         replans, waiting_s = replans + 1, 0.0
     unanswered_s = state.unanswered_s + facts.step_s if mode == Mode.ASSIST else 0.0
@@ -250,10 +255,9 @@ def _reset(state: ModeState, facts: Facts) -> tuple[ModeState, bool, str]:
     if standing:
         return state, False, f"the cause still stands: {', '.join(standing)}"
     if state.mode in FOLLOWING:
-        # The driver, which a reset lets go on, may hold the arm elsewhere: it must be taken up at rest.
         return state, False, "nothing is stopped: the arm follows the policy"
     if not (facts.standing or facts.lost):
-        return state, False, "the arm has not come to rest yet"
+        return state, False, _MOVES
     if not _any(state.held, Mode.EMERGENCY_STOP):
         return state, True, ""
     if not state.active:
@@ -275,6 +279,8 @@ def _take_over(
     denied = _denied(state, facts, request)
     if denied:
         return state, False, denied
+    if not (facts.standing or facts.lost):
+        return state, False, _MOVES
     kept = frozenset(t for t in state.held if request not in RULES[t].requests and t.mode != Mode.REPLAN)
     state = replace(state, held=kept | came, calm_s=0.0, stops=0, unanswered_s=0.0)
     return replace(state, replans=1 if _any(came, Mode.REPLAN) else 0), True, ""

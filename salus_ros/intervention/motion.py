@@ -19,6 +19,9 @@ _SHORTEST_PATH_S: Final = 0.03
 _ROUNDING_S: Final = 1e-6
 """Elapsed time is a sum of differences, which round otherwise at a large time than near zero; without this a
 rest may end a period later there."""
+_REST_LOOKS: Final = 50
+"""Places at which the way to a place of rest must be in the workspace box. A command has fewer, and those of
+the next command are others."""
 _PLACING_S: Final = 0.3
 """What a controller may take at least to come from where it holds the arm to where the arm is."""
 
@@ -228,7 +231,10 @@ class ArmMotion:
         lead_s = self._motion.lead_s
         limits = self._motion.velocity_rad_s, self._motion.acceleration_rad_s2
         rest = rest_move(self.position, self.velocity, target, *limits, lead_s)
-        if self._limits.objection(self.position, self.velocity, rest.trajectory_from(0.0, lead_s)):
+        way = rest.along(_REST_LOOKS)
+        swings = np.ptp(way, axis=0).any() and not self._limits.in_box(way).all()
+        command = rest.trajectory_from(0.0, lead_s)
+        if swings or self._limits.objection(self.position, self.velocity, command):
             self.stop()
             return False
         self._rest = rest

@@ -40,8 +40,8 @@ class DrivenPath:
         """The last ``length_s`` of it in reverse, from where the arm rests; ``None`` if there is none.
 
         It begins at the driven place nearest to there, and lies beside what was driven by as much as the two
-        lie apart, so that no part of it leads ahead. The part handed out is forgotten, so that it is never
-        driven back twice.
+        lie apart, so that no part of it leads ahead. All of it is forgotten: nothing is driven back twice,
+        and what an arm does not drive back to its end leaves a hole.
 
         Args:
             position: (J,) where the arm rests.
@@ -49,10 +49,8 @@ class DrivenPath:
             tolerance_rad: of the path from the places driven.
             near_rad: an arm that rests farther than this from all of them has not driven them.
         """
-        newest_s, recent = self._at_s, []
-        while self._samples and newest_s - self._samples[-1][0] <= length_s:
-            recent.append(self._samples.pop())
-            self._at_s = recent[-1][0]
+        recent = [one for one in reversed(self._samples) if self._at_s - one[0] <= length_s]
+        self._samples.clear()
         if not recent:
             return None
         places = np.array([place for _, place in recent])

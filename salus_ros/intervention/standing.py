@@ -28,8 +28,8 @@ class Standing:
         self._driven = DrivenPath()
         self.renew()
 
-    def renew(self) -> None:
-        """The arm stands and is held where it was measured, and what it drove before is forgotten."""
+    def renew(self, position: Floats | None = None) -> None:
+        """The arm stands and is held where it was measured, (J,), and what it drove before is forgotten."""
         self.settled = True
         """Whether it is settled where the arm is held: where it was measured, if that can be."""
         self.lost = False
@@ -39,7 +39,7 @@ class Standing:
         """Whether the motion in hand leads back."""
         self._retrace_due = False
         self._rest_since_s: float | None = None
-        self._held_at: Floats | None = None
+        self._held_at = position
         """(J,) where this standstill first held the arm. What is measured moves it no farther from there than
         ``held_within_rad``: an arm that seems to be ahead of each place it is held at would walk away."""
         self._driven.clear()

@@ -120,6 +120,10 @@ class RestMove:
         position, velocity = self._at(np.array([u]))
         return position[0], velocity[0]
 
+    def along(self, count: int) -> Floats:
+        """(count, J) places from its start to its end."""
+        return self._at(np.arange(count) / (count - 1))[0]
+
     def trajectory_from(self, elapsed_s: float, first_s: float) -> JointTrajectory:
         """What is left of it after ``elapsed_s``: its first point ``first_s`` ahead, or its end alone.
 

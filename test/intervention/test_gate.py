@@ -331,19 +331,25 @@ def test_a_plan_that_can_be_joined_ends_the_wait_for_it() -> None:
     world.until(Mode.NOMINAL)
 
 
-@pytest.mark.parametrize("mode", [Mode.HOLD, Mode.EMERGENCY_STOP])
+@pytest.mark.parametrize("stands", ["in a hold", "in an emergency stop", "after the activation"])
 @pytest.mark.parametrize("offset_rad", [0.16, 0.18, 0.3])
 def test_joint_states_that_drift_and_stay_wrong_do_not_make_a_standing_arm_walk(
-    offset_rad: float, mode: Mode
+    offset_rad: float, stands: str
 ) -> None:
     """Held where it seems to be, the arm seems to be ahead of that by as much again."""
-    world = moving()
-    if mode == Mode.EMERGENCY_STOP:
-        world.step(RequestKind.EMERGENCY_STOP)
-    else:
+    if stands == "after the activation":
+        world = World()
+        world.until_accepted(RequestKind.ACTIVATE)
         world.policy_on = False
-        world.until(Mode.HOLD)
-    world.run(1.0)
+        world._in_flight.clear()
+    else:
+        world = moving()
+        if stands == "in an emergency stop":
+            world.step(RequestKind.EMERGENCY_STOP)
+        else:
+            world.policy_on = False
+            world.until(Mode.HOLD)
+        world.run(1.0)
     stood, begun_s = world.measured.copy(), world.now_s
 
     def drift(state: RobotState) -> RobotState:

@@ -512,6 +512,24 @@ def test_waiting_for_a_plan_uses_up_an_attempt_each_time_and_counts_from_the_sta
         assert moved.wait(0.75, facts=MOVING) == Mode.REPLAN
 
 
+def test_holds_that_come_between_do_not_begin_the_wait_for_a_plan_anew() -> None:
+    story = Story().nominal()
+    story.tick(MISS)
+    for _ in range(2):
+        assert story.wait(0.4) == Mode.REPLAN
+        assert story.tick(LATE) == Mode.HOLD
+        assert story.wait(SETTINGS.hold_off_s - 0.01) == Mode.HOLD
+        assert story.tick() == Mode.REPLAN
+    assert story.wait(0.25) == Mode.ASSIST
+    assert story.state.trigger.cause == Cause.REPLANS_EXHAUSTED
+    fresh = Story(TWO).nominal()
+    fresh.tick(MISS)
+    fresh.wait(0.75)
+    fresh.tick(facts=READY)
+    fresh.tick(MISS)
+    assert fresh.wait(0.75) == Mode.REPLAN, "the wait of the replan before counted"
+
+
 # Persons
 
 
@@ -603,8 +621,19 @@ def test_an_answer_is_denied_while_a_contact_stands_and_only_for_it(answer: Requ
     story.tick(CONTACT, LOST, ask=answer)
     assert story.answers == ((False, "the cause still stands: contact"),)
     assert story.state.mode == Mode.ASSIST
-    story.tick(LOST, facts=MOVING, ask=answer)
+    if answer is not ASK.ABORT:
+        story.tick(LOST, facts=MOVING, ask=answer)
+        assert story.answers == ((False, "the arm has not come to rest yet"),)
+    story.tick(LOST, facts=replace(MOVING, lost=answer is not ASK.ABORT), ask=answer)
     assert story.answers == ((True, ""),), "out of the training data needs no more than the answer"
+
+
+@pytest.mark.parametrize("answer", [ASK.RESUME, ASK.RETRY])
+def test_an_answer_takes_up_an_arm_that_stands(answer: RequestKind) -> None:
+    story = Story().nominal()
+    story.tick(LOST, facts=MOVING)
+    story.tick(LOST, ask=answer)
+    assert story.answers == ((True, ""),)
 
 
 def test_the_hold_off_is_that_of_the_last_cause_and_ends_to_the_tick() -> None:

@@ -379,6 +379,31 @@ def test_a_rest_elsewhere_leaves_the_path_and_takes_the_velocity_away_within_the
     assert motion.position[6] == pytest.approx(ARM.position_upper_rad[6])
 
 
+def test_a_rest_that_swings_out_of_the_box_between_the_points_of_its_command_is_a_stop_as_well() -> None:
+    """The points of a later command would lie there."""
+
+    def falling(floor_m: float) -> ArmMotion:
+        settings = GateSettings(workspace_lower_m=(-5.0, -5.0, floor_m), workspace_upper_m=(5.0, 5.0, 5.0))
+        motion = arm_at(HOME, settings)
+        motion.velocity = turned(1, 1.0, REST)  # downwards
+        return motion
+
+    def heights_m(places: Floats) -> Floats:
+        return np.asarray(ARM.forward(places)[:, 2, 3])
+
+    motion = falling(-5.0)
+    assert motion.rest_at(HOME)
+    sent_m = float(heights_m(motion.trajectory().position_rad).min())
+    way = []
+    while not motion.standing:
+        motion.advance(1e-3)
+        way.append(motion.position)
+    lowest_m = float(heights_m(np.array(way)).min())
+    assert lowest_m < sent_m - 1e-5, "the case tests nothing"
+    assert falling(lowest_m - 1e-5).rest_at(HOME)
+    assert not falling(0.5 * (lowest_m + sent_m)).rest_at(HOME)
+
+
 def test_a_rest_that_would_swing_out_of_the_box_is_a_stop_on_the_path_instead() -> None:
     low_m = float(ARM.forward(HOME)[2, 3]) - 0.05
     settings = GateSettings(workspace_lower_m=(-0.4, -0.9, low_m))
