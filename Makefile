@@ -28,7 +28,7 @@ bench: setup
 results: setup
 	@.venv/bin/python scripts/results.py $(ARGS)
 
-# The gate's guarantees on thousands of hostile histories each, and every table of the docs: an hour or two.
+# The gate's guarantees on thousands of examples each, and every table of the docs: a quarter of an hour.
 proof: setup
 	@HYPOTHESIS_PROFILE=thorough .venv/bin/python -m pytest -n 2 --dist loadgroup --timeout 14400 test/intervention $(ARGS)
 	@.venv/bin/python scripts/safety_docs.py --check
@@ -43,7 +43,7 @@ soak: setup
 	@.venv/bin/python test/faults/soak.py --output docs/soak.json $(ARGS)
 	@.venv/bin/python scripts/safety_docs.py
 
-# How many small changes to the gate's code its tests notice; ARGS names files. Five minutes on sixteen cores.
+# How many small changes to the gate's code its tests notice, in the files changed since; ARGS names others.
 mutation: setup
 	@.venv/bin/python test/mutation/run.py $(ARGS)
 

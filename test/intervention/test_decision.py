@@ -735,6 +735,56 @@ def test_a_contact_is_held_where_it_was_measured_and_forgotten_with_the_answer()
     assert Mode.ASSIST not in modes, "the load at the answer was not taken for normal"
 
 
+def test_a_contact_is_forgotten_by_an_answer_that_was_accepted_and_by_none_that_was_not() -> None:
+    gate = Ticked(contact_persistence_s=0.0, effort_baseline_s=9.0).following()
+    gate.effort = press(gate.commanded, 200.0)
+    gate.until(Mode.ASSIST)
+    gate.runs(30)
+    for _ in range(2):
+        assert not gate.tick(ASK.RESUME).answers[0].accepted
+    assert gate.gate._senses.contact.force_n > 150.0
+    gate.effort = press(gate.commanded, 60.0)
+    gate.runs(2)
+    assert gate.gate._senses.contact.force_n > 40.0
+    assert gate.tick(ASK.RESUME).answers[0].accepted
+    gate.tick()
+    assert gate.gate._senses.contact.force_n == 0.0
+
+
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_an_arm_that_is_held_for_not_following_is_tried_again_as_often_as_allowed(allowed: int) -> None:
+    gate = Ticked(tracking_holds=allowed, tracking_persistence_s=0.0, attempts_renew_s=9.0).following()
+    for _ in range(2):
+        gate.sag = turned(2, 0.2, REST)
+        gate.until(Mode.HOLD)
+        gate.sag = REST
+        decision = gate.until(Mode.NOMINAL, Mode.ASSIST)
+        gate.runs(10)
+    assert decision.state.mode == (Mode.ASSIST if allowed == 1 else Mode.NOMINAL)
+    if allowed == 1:
+        assert decision.state.cause == Cause.STALL
+
+
+def test_a_standing_arm_counts_the_plans_that_it_cannot_join() -> None:
+    gate = Ticked(refused_plans_to_replan=2, policy_deadline_s=0.3).following()
+    gate.policy_on = False
+    gate.until(Mode.HOLD)
+    gate.runs(60)
+
+    def far() -> Decision:
+        plan = gate.plan()
+        points = plan.chunk.joint_position_rad + 0.5
+        action = replace(plan.chunk, joint_position_rad=points, stamp_s=gate.ros_s + PERIOD_S)
+        gate.tick(plan=replace(plan, chunk=action))
+        gate.tick()
+        return gate.tick()
+
+    assert far().state.mode == Mode.HOLD
+    decision = far()
+    assert (decision.state.mode, decision.state.cause) == (Mode.REPLAN, Cause.PLAN_REFUSED)
+    assert decision.state.refused_message_count == 2
+
+
 def test_a_hard_contact_latches_where_it_was_measured() -> None:
     gate = Ticked(hard_force_persistence_s=0.0, contact_persistence_s=9.0).following()
     gate.effort = press(gate.commanded, 400.0)

@@ -141,6 +141,44 @@ def test_a_plan_that_was_given_up_is_not_taken_up_again_after_a_bar() -> None:
 # Refusals
 
 
+def test_a_standing_arm_refuses_a_plan_that_it_cannot_join_once_with_its_reason() -> None:
+    arm = Followed()
+    for count in (1, 2):
+        arm.tick()
+        arm.hear(arm.observed(np.tile(HOME + 0.3, (16, 1))))
+        arm.senses.details.clear()
+        for _ in range(3):
+            assert not arm.ready()
+        assert arm.following.refused_in_a_row == arm.senses.refused_count == count
+        why = "it lies 0.300 rad from where the arm is commanded to be"
+        assert arm.senses.details[Cause.PLAN_REFUSED] == why
+
+
+def test_a_plan_that_was_refused_is_followed_when_a_standing_arm_can_join_it_after_all() -> None:
+    arm = Followed()
+    arm.hear(arm.observed(HOME + 0.3 + np.outer(STEPS, turned(0, 0.5, REST))))
+    assert not arm.ready()
+    arm.follow()
+    assert arm.following.plan is None
+    arm.motion.place(HOME + 0.3)
+    arm.motion.advance(9.0)
+    arm.follow()
+    assert arm.following.plan is None, "a plan that was refused is not tried again as long as the arm follows"
+    assert arm.ready()
+    arm.follow()
+    assert arm.following.plan is arm.senses.plan
+    assert arm.senses.refused_count == 1
+
+
+def test_without_a_plan_nothing_is_tried_whatever_was_refused_before() -> None:
+    arm = Followed()
+    arm.hear(arm.observed(np.tile(HOME + 0.3, (16, 1))))
+    arm.follow()
+    arm.following.bar(arm.ros_s)
+    assert arm.follow() is None
+    assert arm.senses.refused_count == 1
+
+
 def test_a_plan_that_cannot_be_joined_is_refused_once_with_its_reason() -> None:
     arm = Followed()
     for count in (1, 2):

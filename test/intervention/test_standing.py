@@ -214,6 +214,35 @@ def test_an_arm_is_held_where_it_is_measured_near_where_it_was_commanded_to_be_a
     assert rest(arm) == pytest.approx(HOME + arm.sag)
 
 
+def test_in_one_standstill_an_arm_is_held_no_farther_than_that_from_where_it_was_held_first() -> None:
+    """It seems to be ahead of each place it is held at."""
+    arm = Stood(held_within_rad=0.3, jump_margin_rad=9.0).drives()
+    arm.stands(HOLD, 1.0)
+    first = rest(arm)
+    arm.sag = ahead = turned(0, 0.2, REST)
+    arm.goes_on()
+
+    def held_after_another_push() -> Floats:
+        arm.stands(HOLD, at_measured=True)
+        arm.stands(HOLD, 1.0)
+        return rest(arm) - first
+
+    assert held_after_another_push() == pytest.approx(ahead)
+    assert held_after_another_push() == pytest.approx(ahead), "it walks"
+    assert arm.standing.settled, "it stays where it is held"
+    arm.standing.begin(False)
+    assert held_after_another_push() == pytest.approx(2.0 * ahead), "another standstill"
+    arm.standing.leave()
+    assert held_after_another_push() == pytest.approx(3.0 * ahead), "a plan was entered meanwhile"
+    arm.standing.place(arm.motion, arm.now_s)
+    assert rest(arm) - first == pytest.approx(4.0 * ahead)
+    arm.goes_on()
+    assert held_after_another_push() == pytest.approx(5.0 * ahead)
+    assert held_after_another_push() == pytest.approx(5.0 * ahead), (
+        "the place counts as where it was held first"
+    )
+
+
 def test_a_lost_arm_is_not_taken_up_far_from_where_it_can_be() -> None:
     arm = Stood(held_within_rad=0.375, settle_timeout_s=0.25).drives()
     arm.standing.lost = True

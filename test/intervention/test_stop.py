@@ -213,3 +213,11 @@ def test_an_arm_of_low_accelerations_gets_the_time_that_it_needs_to_come_to_rest
     acceleration = np.diff(positions, 2) / (move.duration_s / 2000) ** 2
     assert np.abs(acceleration).max() <= 0.16 * 1.01, f"{np.abs(acceleration).max():.3f} rad/s^2"
     assert positions[-1] == pytest.approx(0.2)
+
+
+def test_the_places_along_a_rest_lead_evenly_in_time_from_its_start_to_its_end() -> None:
+    move = rest_move(HOME, 0.5 * V, HOME + 0.1, V, A, 0.03)
+    places = move.along(5)
+    assert places.shape == (5, 7)
+    for place, share in zip(places, (0.0, 0.25, 0.5, 0.75, 1.0), strict=True):
+        assert place == pytest.approx(move.at(share * move.duration_s)[0])

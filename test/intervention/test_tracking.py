@@ -226,6 +226,8 @@ def test_an_arm_that_has_followed_far_enough_since_it_was_held_is_not_blocked() 
 
     assert [held_after(0.5), held_after(0.75), held_after(0.25)] == [False, True, False]
     assert held_after(1.0) is False, "it had followed for long enough"
+    check.stalled(10.0, 0.5)
+    assert held_after(0.5) is False, "it had followed for long enough, in two ticks"
     check.reset()
     assert held_after(0.5) is True, "a new window forgot the hold"
     held_after(0.0)
