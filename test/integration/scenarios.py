@@ -109,7 +109,11 @@ class Guarded:
             assert trigger(self.graph, qos.RESET).success
         if mode_is(self.states, InterventionState.ASSIST):
             answer = ResolveAssistance.Request(resolution=ResolveAssistance.Request.RESUME, person="test")
-            assert self.graph.call(qos.RESOLVE_ASSISTANCE, ResolveAssistance, answer).accepted
+            self.graph.spin_until(
+                lambda: self.graph.call(qos.RESOLVE_ASSISTANCE, ResolveAssistance, answer).accepted,
+                REACT_S,
+                "the answer to be accepted",
+            )
         self.wait_for(InterventionState.NOMINAL)
         self.wait_for_motion()
 

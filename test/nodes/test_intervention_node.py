@@ -72,6 +72,15 @@ def until_moving(around: Surroundings) -> None:
     around.graph.spin_until(lambda: speed(around) > 0.02, REACT_S, "the arm to move")
 
 
+def resume(around: Surroundings) -> None:
+    """Once the arm stands."""
+    around.graph.spin_until(
+        lambda: around.resolve(ResolveAssistance.Request.RESUME).accepted,
+        REACT_S,
+        "the answer to be accepted",
+    )
+
+
 def test_every_mode_is_reached_on_the_graph(around: Surroundings) -> None:
     around.until(Mode.INACTIVE)
     assert around.commands.count == 0, "an inactive gate commanded the arm"
@@ -105,12 +114,7 @@ def test_every_mode_is_reached_on_the_graph(around: Surroundings) -> None:
     around.risk = {"collision": (0.0, 0.0, 0.0, 0.7), "out_of_distribution": True}
     around.until(Mode.ASSIST)
     around.risk = {}
-    answer = around.graph.call(
-        qos.RESOLVE_ASSISTANCE,
-        ResolveAssistance,
-        ResolveAssistance.Request(resolution=ResolveAssistance.Request.RESUME, person="test"),
-    )
-    assert answer.accepted, answer.message
+    resume(around)
     around.until(Mode.NOMINAL)
 
     assert around.trigger(qos.EMERGENCY_STOP).success
@@ -269,9 +273,8 @@ def test_answers_that_take_the_arm_up_let_the_driver_go_on(around: Surroundings)
     around.risk = {"collision": (0.0, 0.0, 0.0, 0.7), "out_of_distribution": True}
     around.until(Mode.ASSIST)
     around.risk = {}
-    until_still(around)
     assert around.driver_resumes == 1
-    assert around.resolve(ResolveAssistance.Request.RESUME).accepted
+    resume(around)
     around.graph.spin_until(lambda: around.driver_resumes == 2, REACT_S, "the driver to go on")
 
 
